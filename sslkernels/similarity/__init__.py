@@ -1,0 +1,1 @@
+"""The engine: log-sum-exp over logits that are never stored."""
