@@ -1,0 +1,87 @@
+"""Adds to pyproject.toml what it cannot say: where csrc goes, and what is built ahead of time.
+
+Where torch can be imported (``pip install --no-build-isolation .``) the C++ kernels are compiled
+now, one library per instruction set. Elsewhere the sources are installed and compiled on first use,
+by the same code with the same flags.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+from setuptools import Extension, find_packages, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
+
+HERE = Path(__file__).resolve().parent
+CSRC = HERE / "csrc"
+LIBRARIES = "sslkernels.native.lib"
+
+
+class BuildLibraries(build_ext):
+    """Compiles one shared library per instruction set. They are no Python modules."""
+
+    def get_ext_filename(self, fullname: str) -> str:
+        from native import flags
+
+        *folders, isa = fullname.split(".")
+        return os.path.join(*folders, flags.library_name(CSRC, isa))  # noqa: PTH118
+
+    def build_extension(self, ext: Extension) -> None:
+        import torch
+        from native import build, flags
+
+        isa = ext.name.rpartition(".")[2]
+        output = Path(self.get_ext_fullpath(ext.name)).resolve()
+        output.parent.mkdir(parents=True, exist_ok=True)
+        for stale in output.parent.glob(f"sslkernels-{isa.lower()}-*.so"):
+            stale.unlink()
+        build.compile_library(
+            output,
+            isa=isa,
+            sources=flags.sources(CSRC),
+            include=CSRC,
+            torch_root=Path(torch.__file__).parent,
+            compiler=build.find_compiler(),
+        )
+
+
+class Wheel(bdist_wheel):
+    """A wheel that any Python 3 takes: the libraries know torch's stable ABI and no Python."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        return "py3", "none", super().get_tag()[2]
+
+
+def libraries() -> list[Extension]:
+    """What to compile ahead of time: nothing without torch or without a compiler."""
+    if importlib.util.find_spec("torch") is None:
+        return []
+    from native import build, flags
+
+    try:
+        compiler = build.find_compiler()
+    except build.NoCompiler as error:
+        print(f"warning: the C++ kernels are not compiled now: {error}", file=sys.stderr)
+        return []
+    paths = [str(path.relative_to(HERE)) for path in flags.sources(CSRC)]
+    return [
+        Extension(f"{LIBRARIES}.{isa}", paths)
+        for isa in flags.ISAS
+        if compiler.accepts(flags.compile_flags(isa))
+    ]
+
+
+# `native` and not `sslkernels.native`: the package itself may need more than a build has.
+sys.path.insert(0, str(HERE / "sslkernels"))
+setup(
+    packages=[*find_packages(include=["sslkernels", "sslkernels.*"]), "sslkernels.csrc"],
+    package_dir={"sslkernels.csrc": "csrc"},
+    package_data={"sslkernels.csrc": ["**/*.cpp", "**/*.h", "**/*.cu"]},
+    include_package_data=False,
+    ext_modules=libraries(),
+    cmdclass={"build_ext": BuildLibraries, "bdist_wheel": Wheel},
+)
