@@ -1,23 +1,169 @@
-"""Which implementation runs for a tensor, and why."""
+"""Which implementation runs for a tensor, and why.
+
+`reference` is the dense definition, `chunked` plain PyTorch in bounded memory on any device, `cpu`
+the C++ kernels. `triton` and `cuda` have a name here and nothing behind it yet.
+"""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+import contextvars
+import functools
+import warnings
+from collections.abc import Callable
+from types import TracebackType
 
+import torch
 from torch import Tensor
 
+from sslkernels import native
+
 NAMES = ("cpu", "triton", "cuda", "chunked", "reference")
+_ABOUT = {
+    "cpu": "C++ kernels",
+    "triton": "Triton kernels",
+    "cuda": "CUDA kernels",
+    "chunked": "plain PyTorch, bounded memory",
+    "reference": "plain PyTorch, stores every logit",
+}
+_NOT_YET = {
+    "triton": "the Triton kernels are not written yet",
+    "cuda": "the CUDA kernels are not written yet",
+}
+_PRECISIONS = {"highest": 0, "high": 1, "medium": 2}
+
+# Outside torch.compile a context variable keeps threads and asyncio tasks apart. Dynamo can read
+# one but not set it, so a `with backend(...)` inside a compiled function sets the global instead:
+# it is only ever set while tracing.
+_chosen: contextvars.ContextVar[str | None] = contextvars.ContextVar("chosen", default=None)
+_chosen_in_trace: str | None = None
+
+_native_fakes: dict[str, Callable[[], None]] = {}
 
 
-@contextlib.contextmanager
-def backend(name: str) -> Iterator[None]:
-    """Force one implementation inside the `with` block."""
-    if name not in NAMES:
-        raise ValueError(f"backend: name must be one of {', '.join(NAMES)}, got {name!r}")
-    yield
+class backend:
+    """Context manager that forces one implementation for every operator called inside it.
+
+    Args:
+        name: "cpu", "triton", "cuda", "chunked" or "reference".
+
+    Raises:
+        ValueError: the name is none of these. An operator called inside raises RuntimeError when
+            that implementation cannot run for its tensors.
+    """
+
+    def __init__(self, name: str) -> None:
+        if name not in NAMES:
+            raise ValueError(f"backend: name must be one of {', '.join(NAMES)}, got {name!r}")
+        self.name = name
+
+    def __enter__(self) -> None:
+        global _chosen_in_trace
+        if torch.compiler.is_compiling():
+            self.outer = _chosen_in_trace
+            _chosen_in_trace = self.name
+        else:
+            self.token = _chosen.set(self.name)
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        global _chosen_in_trace
+        if torch.compiler.is_compiling():
+            _chosen_in_trace = self.outer
+        else:
+            _chosen.reset(self.token)
 
 
-def explain(op: str, *tensors: Tensor) -> str:
-    """Say which implementation of `op` runs for `tensors`, and why the others do not."""
-    return f"{op}: reference"
+def choose(op: str, tensor: Tensor) -> str:
+    """Name of the implementation of `op` that runs for `tensor`."""
+    name = _chosen_in_trace or _chosen.get()
+    if name is None:
+        return "chunked"  # until the C++ kernels are here
+    reason = _why_not(op, name, tensor)
+    if reason:
+        raise RuntimeError(f"{op}: backend {name!r} was asked for, but {reason}")
+    return name
+
+
+def explain(op: str | Callable[..., object], *tensors: Tensor) -> str:
+    """Say which implementation of an operator runs for some tensors, and why the others do not.
+
+    Args:
+        op: the operator or its name, say `sslkernels.nt_xent`.
+        tensors: what it would be called with; without any, a CPU tensor is assumed.
+
+    Returns:
+        One line for each implementation.
+
+    Raises:
+        ValueError: no operator has this name.
+    """
+    name = op if isinstance(op, str) else getattr(op, "__name__", repr(op))
+    if name not in _native_fakes:
+        raise ValueError(f"explain: op must be one of {', '.join(_native_fakes)}, got {name!r}")
+    tensor = tensors[0] if tensors else torch.empty(0)
+    reasons = {candidate: _why_not(name, candidate, tensor) for candidate in NAMES}
+    forced = _chosen.get()
+    runs = forced or ("chunked" if reasons["cpu"] else "cpu")
+    lines = [f"{name} on {tensor.device}" + (f", backend {forced!r} forced" if forced else "")]
+    for candidate, reason in reasons.items():
+        state = f"not available: {reason}" if reason else "available"
+        lines.append(
+            f"  {candidate:<9}  {_ABOUT[candidate]:<36}  "
+            + ("runs" if candidate == runs and not reason else state)
+        )
+    return "\n".join(lines)
+
+
+def matmul_precision() -> int:
+    """`torch.get_float32_matmul_precision()` as a number: highest 0, high 1, medium 2."""
+    return _PRECISIONS[_matmul_precision_name()]
+
+
+def add(op: str, register_native_fakes: Callable[[], None]) -> None:
+    """Make an operator known; the function runs once, when its C++ side has been loaded."""
+    _native_fakes[op] = register_native_fakes
+
+
+# Constant while tracing. Dynamo's own guard on global state notices a change of the precision.
+@torch.compiler.assume_constant_result
+def _matmul_precision_name() -> str:
+    return torch.get_float32_matmul_precision()
+
+
+def _why_not(op: str, name: str, tensor: Tensor) -> str:
+    if name in _NOT_YET:
+        return _NOT_YET[name]
+    if name == "cpu":
+        return _native_problem(op) if tensor.is_cpu else f"the tensor is on {tensor.device}"
+    return ""
+
+
+@torch.compiler.assume_constant_result
+@functools.cache
+def _native_problem(op: str) -> str:
+    """Load the C++ kernels; why `op` has none, or an empty string when it has."""
+    problem = _load_native()
+    if problem:
+        return problem
+    if not hasattr(torch.ops.sslkernels, f"{op}_forward"):
+        return f"{op} has no C++ kernel"
+    _native_fakes[op]()
+    return ""
+
+
+@functools.cache
+def _load_native() -> str:
+    try:
+        native.load()
+    except native.NativeUnavailable as error:
+        warnings.warn(
+            f"sslkernels: no C++ kernels, CPU tensors take the slower chunked path: {error}",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+        return str(error)
+    return ""

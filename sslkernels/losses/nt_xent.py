@@ -2,9 +2,83 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd import Function
 from torch.nn import functional as F
+
+from sslkernels import backends, checks
+from sslkernels.checks import accumulate_dtype
+from sslkernels.similarity import chunked, logsumexp, weighted_logsumexp
+from sslkernels.similarity.op import scale_tensor, second_order
+
+
+def nt_xent(
+    z1: Tensor,
+    z2: Tensor,
+    temperature: float | Tensor = 0.5,
+    *,
+    normalize: bool = True,
+    reduction: str = "mean",
+    decoupled: bool = False,
+    return_accuracy: bool = False,
+    group: object | None = None,
+) -> Any:
+    """Normalised temperature-scaled cross entropy over two views of a batch.
+
+    With z the 2N rows of z1 and z2, s_ij = <z_i, z_j> / temperature, and the other view of the same
+    sample as the positive, `loss_i = log sum_{j != i} exp(s_ij) - s_i,positive`. The [2N, 2N]
+    matrix is never stored.
+
+    Args:
+        z1, z2: [N, D], one view each; float64, float32, bfloat16 or float16. float32 is cast
+            under autocast.
+        temperature: a positive float, or a floating tensor with one element to get its gradient.
+        normalize: divide each row by its norm first (`torch.nn.functional.normalize`).
+        reduction: "mean" or "sum" over the 2N rows, or "none".
+        decoupled: leave the positive out of the sum (DCL); needs N of at least 2.
+        return_accuracy: also return the contrastive accuracy, the share of rows whose positive is
+            strictly more similar than every negative. Costs half a product more; no gradient.
+        group: must be None.
+
+    Returns:
+        The loss, 0-dim or [2N] for "none"; float64 for float64 inputs, else float32. With
+        `return_accuracy` the pair (loss, accuracy), accuracy a 0-dim tensor of the same dtype.
+
+    Raises:
+        TypeError: z1 or z2 is not a dense floating tensor, or their dtypes differ.
+        ValueError: z1 and z2 are not 2-D, are empty, or differ in shape or device; the temperature
+            is not positive and finite; an unknown reduction; decoupled with a single sample.
+        NotImplementedError: group is given.
+        RuntimeError: a second derivative was asked for.
+
+    Papers: SimCLR, arXiv 2002.05709; decoupled: DCL, arXiv 2110.06848.
+    """
+    if group is not None:
+        raise NotImplementedError("nt_xent: group is not supported yet, pass None")
+    z1, z2 = checks.views("nt_xent", z1, z2)
+    checks.reduction("nt_xent", reduction)
+    checks.positive_scalar("nt_xent", "temperature", temperature, z1, "z1")
+    if decoupled and z1.shape[0] == 1:
+        raise ValueError("nt_xent: decoupled needs at least 2 samples, z1 has 1: no negatives")
+    name = backends.choose("nt_xent", z1)
+    if isinstance(temperature, Tensor):
+        scale = scale_tensor(temperature, z1).reciprocal()
+    else:
+        scale = scale_tensor(1.0 / temperature, z1)
+    if name == "cpu":
+        precision = backends.matmul_precision()
+        loss = _NTXent.apply(
+            z1.contiguous(), z2.contiguous(), scale, normalize, decoupled, reduction, precision
+        )[0]
+    else:
+        loss = _composed(z1, z2, scale, normalize, decoupled, reduction)
+    if not return_accuracy:
+        return loss
+    accuracy = torch.ops.sslkernels_chunked.contrastive_accuracy.default
+    return loss, accuracy(z1.detach(), z2.detach(), normalize)
 
 
 def reference(
@@ -19,6 +93,7 @@ def reference(
     """The definition: dense, plain PyTorch, computed in the dtype of the inputs.
 
     Stores the full [2N, 2N] matrix of logits. Every other implementation is tested against this.
+    Arguments as for `nt_xent`, of any floating dtype, and not checked.
     """
     n = z1.shape[0]
     z = torch.cat([z1, z2])
@@ -32,32 +107,125 @@ def reference(
         return F.cross_entropy(logits, positive, reduction=reduction)
     negatives = logits.masked_fill(positive[:, None] == rows, float("-inf"))
     loss = negatives.logsumexp(1) - logits[rows, positive]
-    return {"mean": loss.mean, "sum": loss.sum, "none": lambda: loss}[reduction]()
-
-
-def nt_xent(
-    z1: Tensor,
-    z2: Tensor,
-    temperature: float | Tensor = 0.5,
-    *,
-    normalize: bool = True,
-    reduction: str = "mean",
-    decoupled: bool = False,
-    return_accuracy: bool = False,
-    group: object | None = None,
-) -> Tensor | tuple[Tensor, Tensor]:
-    """Normalised temperature-scaled cross entropy over two views of a batch."""
-    if group is not None:
-        raise NotImplementedError("nt_xent: group is not supported yet, pass None")
-    dtype = torch.float64 if z1.dtype == torch.float64 else torch.float32
-    options = {"normalize": normalize, "reduction": reduction, "decoupled": decoupled}
-    loss = reference(z1.to(dtype), z2.to(dtype), temperature, **options)
-    if not return_accuracy:
+    if reduction == "none":
         return loss
-    with torch.no_grad():
+    return loss.mean() if reduction == "mean" else loss.sum()
+
+
+def _composed(
+    z1: Tensor, z2: Tensor, scale: Tensor, normalize: bool, decoupled: bool, reduction: str
+) -> Tensor:
+    """The loss from the engine's operators, in the accumulation dtype throughout."""
+    n = z1.shape[0]
+    with torch.autocast(z1.device.type, enabled=False):
+        z = torch.cat([z1, z2]).to(accumulate_dtype(z1.dtype))
+        if normalize:
+            z = F.normalize(z, dim=1)
+        positive = (z[:n] * z[n:]).sum(1) * scale
+        exclude = (0, n) if decoupled else (0,)
+        if reduction == "none":
+            return logsumexp(z, scale=scale, exclude=exclude) - positive.repeat(2)
+        weight = 1.0 if reduction == "sum" else 0.5 / n
+        row_weight = z.new_full((2 * n,), weight)
+        total = weighted_logsumexp(z, None, row_weight, scale=scale, exclude=exclude)
+        return total - (2.0 * weight) * positive.sum()
+
+
+class _NTXent(Function):
+    """Loss, then what its backward needs: saved tensors must be inputs or outputs."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(z1, z2, scale, normalize, decoupled, reduction, precision):
+        forward = torch.ops.sslkernels.nt_xent_forward.default
+        return forward(z1, z2, scale, normalize, decoupled, reduction, precision)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        z1, z2, scale, *ctx.settings = inputs
+        _, lse, inv_norm = output
+        ctx.mark_non_differentiable(lse, inv_norm)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(lse, inv_norm, z1, z2, scale)
+
+    @staticmethod
+    def backward(ctx, grad, *_):
+        saved = ctx.saved_tensors
+        dz1, dz2, dscale = _NTXentBackward.apply(grad.contiguous(), *saved, *ctx.settings)
+        return dz1, dz2, dscale, None, None, None, None
+
+
+class _NTXentBackward(Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(grad, lse, inv_norm, z1, z2, scale, normalize, decoupled, reduction, precision):
+        backward = torch.ops.sslkernels.nt_xent_backward.default
+        return backward(
+            grad, lse, inv_norm, z1, z2, scale, normalize, decoupled, reduction, precision
+        )
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, *grads):
+        raise second_order("nt_xent")
+
+
+def _contrastive_accuracy(z1: Tensor, z2: Tensor, normalize: bool) -> Tensor:
+    """Share of the 2N rows whose positive beats every negative, one tile of logits at a time."""
+    dtype = accumulate_dtype(z1.dtype)
+    n = z1.shape[0]
+    hits = torch.zeros((), dtype=torch.int64, device=z1.device)
+    with torch.autocast(z1.device.type, enabled=False):
         z = torch.cat([z1, z2]).to(dtype)
         z = F.normalize(z, dim=1) if normalize else z
-        similarity = (z @ z.T).fill_diagonal_(float("-inf"))
-        n = z1.shape[0]
-        positive = torch.arange(2 * n, device=z.device).roll(n)
-        return loss, (similarity.argmax(1) == positive).to(dtype).mean()
+        row_slices, column_slices = chunked.tiles(2 * n, 2 * n, dtype)
+        for rows in row_slices:
+            positive = z.new_full((rows.stop - rows.start,), float("-inf"))
+            best = positive.clone()
+            for columns in column_slices:
+                tile = chunked.logits_tile(z, z, 1.0, None, (0,), rows, columns)
+                for diagonal in chunked.diagonals(2 * n, n, rows, columns):
+                    # From the same product as its rivals, so that equal rows tie.
+                    values = tile.diagonal(diagonal)
+                    first = max(0, -diagonal)
+                    positive[first : first + values.shape[0]] = values
+                    values.fill_(float("-inf"))
+                best = torch.maximum(best, tile.amax(1))
+            hits += (positive > best).sum()
+    return hits.to(dtype) / (2 * n)
+
+
+def _fake_nt_xent_forward(z1, z2, scale, normalize, decoupled, reduction, precision):
+    n, dtype = 2 * z1.shape[0], accumulate_dtype(z1.dtype)
+    loss = z1.new_empty((n,) if reduction == "none" else (), dtype=dtype)
+    lse, inv_norm = z1.new_empty(n, dtype=dtype), z1.new_empty(n if normalize else 0, dtype=dtype)
+    return loss, lse, inv_norm
+
+
+def _fake_nt_xent_backward(
+    grad, lse, inv_norm, z1, z2, scale, normalize, decoupled, reduction, precision
+):
+    dscale = z1.new_empty((), dtype=accumulate_dtype(z1.dtype))
+    return torch.empty_like(z1), torch.empty_like(z2), dscale
+
+
+def _fake_contrastive_accuracy(z1, z2, normalize):
+    return z1.new_empty((), dtype=accumulate_dtype(z1.dtype))
+
+
+def _register_native_fakes() -> None:
+    register = torch.library.register_fake
+    register("sslkernels::nt_xent_forward", _fake_nt_xent_forward)
+    register("sslkernels::nt_xent_backward", _fake_nt_xent_backward)
+
+
+_library = torch.library.Library("sslkernels_chunked", "FRAGMENT")
+_library.define("contrastive_accuracy(Tensor z1, Tensor z2, bool normalize) -> Tensor")
+_library.impl("contrastive_accuracy", _contrastive_accuracy, "CompositeExplicitAutograd")
+torch.library.register_fake("sslkernels_chunked::contrastive_accuracy", _fake_contrastive_accuracy)
+backends.add("nt_xent", _register_native_fakes)

@@ -1,0 +1,150 @@
+"""Argument validation: one place, one style.
+
+Every error names the operator and the argument, says what came and what was wanted. The first
+test in each function is the cheap one that good arguments pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+FLOAT_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def accumulate_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of logits, sums and losses: float64 for float64, else float32."""
+    return torch.float64 if dtype is torch.float64 else torch.float32
+
+
+def tensor(op: str, name: str, value: object) -> None:
+    """`value` is a dense, strided tensor."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{op}: {name} must be a torch.Tensor, got {type(value).__name__}")
+    if value.layout is not torch.strided or value.is_nested:
+        kind = "a nested tensor" if value.is_nested else f"layout {value.layout}"
+        raise TypeError(f"{op}: {name} must be a dense tensor, got {kind}")
+
+
+def floating(op: str, name: str, value: Tensor) -> None:
+    """`value` has one of the four floating dtypes."""
+    if value.dtype not in FLOAT_DTYPES:
+        wanted = ", ".join(_short(dtype) for dtype in FLOAT_DTYPES)
+        raise TypeError(f"{op}: {name} must be one of {wanted}, got {_short(value.dtype)}")
+
+
+def matrix(op: str, name: str, value: object) -> None:
+    """`value` is a dense floating matrix with at least one column."""
+    tensor(op, name, value)
+    assert isinstance(value, Tensor)
+    if value.dim() != 2:
+        raise ValueError(f"{op}: {name} must be 2-D [rows, features], got {_shape(value)}")
+    floating(op, name, value)
+    if value.shape[1] == 0:
+        raise ValueError(f"{op}: {name} must have at least one feature, got {_shape(value)}")
+
+
+def vector(op: str, name: str, value: object, length: int, like: Tensor, like_name: str) -> None:
+    """`value` is a dense floating vector of `length` on the device of `like`."""
+    tensor(op, name, value)
+    assert isinstance(value, Tensor)
+    if value.dim() != 1 or value.shape[0] != length:
+        raise ValueError(f"{op}: {name} must have shape [{length}], got {_shape(value)}")
+    floating(op, name, value)
+    same_device(op, name, value, like_name, like)
+
+
+def same_device(op: str, name: str, value: Tensor, like_name: str, like: Tensor) -> None:
+    if value.device != like.device:
+        raise ValueError(
+            f"{op}: {name} must be on the device of {like_name}, {like.device}, got {value.device}"
+        )
+
+
+def same_dtype(op: str, name: str, value: Tensor, like_name: str, like: Tensor) -> None:
+    if value.dtype is not like.dtype:
+        raise TypeError(
+            f"{op}: {name} must have the dtype of {like_name}, {_short(like.dtype)}, "
+            f"got {_short(value.dtype)}"
+        )
+
+
+def autocast(value: Tensor) -> Tensor:
+    """Cast to the autocast dtype when autocast is on for the tensor's device; float64 stays."""
+    device = value.device.type
+    if torch.is_autocast_enabled(device) and value.dtype is not torch.float64:
+        return value.to(torch.get_autocast_dtype(device))
+    return value
+
+
+def views(op: str, z1: object, z2: object) -> tuple[Tensor, Tensor]:
+    """Two views of one batch: matrices of one shape, dtype and device, cast for autocast."""
+    matrix(op, "z1", z1)
+    matrix(op, "z2", z2)
+    assert isinstance(z1, Tensor) and isinstance(z2, Tensor)
+    if z1.shape != z2.shape:
+        raise ValueError(f"{op}: z2 must have the shape of z1, {_shape(z1)}, got {_shape(z2)}")
+    if z1.shape[0] == 0:
+        raise ValueError(f"{op}: z1 and z2 must have at least one row, got {_shape(z1)}")
+    same_device(op, "z2", z2, "z1", z1)
+    z1, z2 = autocast(z1), autocast(z2)
+    same_dtype(op, "z2", z2, "z1", z1)
+    return z1, z2
+
+
+def reduction(op: str, value: object) -> None:
+    if value not in REDUCTIONS:
+        raise ValueError(f"{op}: reduction must be one of {', '.join(REDUCTIONS)}, got {value!r}")
+
+
+def positive_scalar(op: str, name: str, value: object, like: Tensor, like_name: str) -> None:
+    """`value` is a positive finite number, or a floating tensor with one element that holds one.
+
+    What a tensor holds is looked at only where that costs no synchronisation and is possible at
+    all: on the CPU, outside torch.compile and vmap.
+    """
+    if isinstance(value, Tensor):
+        scalar_tensor(op, name, value, like, like_name)
+        if not value.is_cpu or torch.compiler.is_compiling():
+            return
+        try:
+            number = value.item()
+        except RuntimeError:  # vmapped or fake: no number to look at
+            return
+    elif isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{op}: {name} must be a float or a tensor, got {type(value).__name__}")
+    else:
+        number = value
+    if not 0 < number < math.inf:
+        raise ValueError(f"{op}: {name} must be positive and finite, got {number}")
+
+
+def scalar_tensor(op: str, name: str, value: Tensor, like: Tensor, like_name: str) -> None:
+    """`value` is a floating tensor with one element, on the CPU or on the device of `like`."""
+    tensor(op, name, value)
+    if value.dim() > 1 or value.numel() != 1:
+        raise ValueError(f"{op}: {name} must have one element, got shape {_shape(value)}")
+    floating(op, name, value)
+    if not value.is_cpu:
+        same_device(op, name, value, like_name, like)
+
+
+def offsets(op: str, name: str, value: object) -> None:
+    """`value` is a sequence of integers."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise TypeError(f"{op}: {name} must be a tuple of ints, got {type(value).__name__}")
+    for offset in value:
+        if not isinstance(offset, (int, torch.SymInt)):
+            raise TypeError(f"{op}: {name} must hold ints, got {type(offset).__name__}")
+
+
+def _shape(value: Tensor) -> str:
+    return f"[{', '.join(str(size) for size in value.shape)}]"
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

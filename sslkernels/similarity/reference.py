@@ -1,0 +1,53 @@
+"""The definition of the engine: dense, plain PyTorch, in the dtype of the inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def logits(
+    q: Tensor,
+    k: Tensor | None = None,
+    *,
+    scale: float | Tensor = 1.0,
+    bias: Tensor | None = None,
+    exclude: Sequence[int] = (),
+) -> Tensor:
+    """All logits [M, n_k]; -inf where column (i + offset) mod n_k is excluded for row i."""
+    k = q if k is None else k
+    out = q @ k.T * scale
+    if bias is not None:
+        out = out + bias
+    rows = torch.arange(q.shape[0], device=q.device)[:, None]
+    columns = torch.arange(k.shape[0], device=q.device)
+    for offset in exclude:
+        out = out.masked_fill((rows + offset) % k.shape[0] == columns, float("-inf"))
+    return out
+
+
+def logsumexp(
+    q: Tensor,
+    k: Tensor | None = None,
+    *,
+    scale: float | Tensor = 1.0,
+    bias: Tensor | None = None,
+    exclude: Sequence[int] = (),
+) -> Tensor:
+    """Row-wise log-sum-exp [M] of the logits."""
+    return logits(q, k, scale=scale, bias=bias, exclude=exclude).logsumexp(1)
+
+
+def weighted_logsumexp(
+    q: Tensor,
+    k: Tensor | None,
+    row_weight: Tensor,
+    *,
+    scale: float | Tensor = 1.0,
+    bias: Tensor | None = None,
+    exclude: Sequence[int] = (),
+) -> Tensor:
+    """The scalar sum_i row_weight_i * lse_i."""
+    return row_weight @ logsumexp(q, k, scale=scale, bias=bias, exclude=exclude)
