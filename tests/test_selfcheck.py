@@ -1,0 +1,109 @@
+"""`python -m sslkernels`: it passes here, and fails when an operator does."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+import torch
+from rich.console import Console
+from typer.testing import CliRunner
+
+from sslkernels import selfcheck
+from sslkernels.__main__ import app
+from sslkernels.selfcheck import Availability, Case, Result, check
+
+CPU = torch.device("cpu")
+DOUBLE = Case("double", lambda x: 2 * x, lambda x: 2 * x, ((3, 2),))
+
+
+def run_with(
+    monkeypatch: pytest.MonkeyPatch, *cases: Case, require: tuple[str, ...] = ()
+) -> tuple[bool, str]:
+    """A run over cases of our own, available as `reference` alone."""
+    available = [Availability("cpu", "reference", case.op, "") for case in cases]
+    available.append(Availability("cpu", "triton", cases[0].op, "no [card] here"))
+    monkeypatch.setattr(selfcheck, "CASES", cases)
+    monkeypatch.setattr(selfcheck, "availability", lambda: available)
+    console = Console(file=io.StringIO(), width=100)
+    passed = selfcheck.run(console, require)
+    return passed, console.file.getvalue()
+
+
+def test_this_machine_passes() -> None:
+    console = Console(file=io.StringIO(), width=100)
+    precision = torch.get_float32_matmul_precision()
+    assert selfcheck.run(console), console.file.getvalue()
+    assert torch.get_float32_matmul_precision() == precision
+
+
+def test_right_operator_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    passed, report = run_with(monkeypatch, DOUBLE)
+    assert passed
+    assert "all 4 checks passed" in report
+    assert "no: no [card] here" in report
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda x: 2.1 * x,
+        lambda x: 2 * x.detach() + 0 * x,  # right value, no gradient
+        lambda x: 2 * x.flip(0),
+        lambda x: 2 * x * torch.tensor(float("nan")),
+        lambda x: torch.where(x == x.max(), x * float("nan"), 2 * x),  # NaN in one place
+    ],
+    ids=["value", "gradient", "order", "nan", "one nan"],
+)
+def test_wrong_operator_fails(wrong, monkeypatch: pytest.MonkeyPatch) -> None:
+    passed, report = run_with(monkeypatch, DOUBLE, Case("wrong", wrong, DOUBLE.call, ((3, 2),)))
+    assert not passed
+    assert "4 of 8 checks failed" in report
+
+
+def test_raising_operator_is_reported_and_the_rest_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(x: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("no [such] kernel")
+
+    passed, report = run_with(monkeypatch, Case("broken", broken, DOUBLE.call, ((3, 2),)), DOUBLE)
+    assert not passed
+    assert "broken, reference on cpu, float64: RuntimeError: no [such] kernel" in report
+    assert "4 of 8 checks failed" in report
+
+
+def test_required_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_with(monkeypatch, DOUBLE, require=("reference",))[0]
+    passed, report = run_with(monkeypatch, DOUBLE, require=("triton",))
+    assert not passed
+    assert "triton is required, and cannot run here" in report
+    with pytest.raises(ValueError, match="require: 'abacus' is none of cpu, triton"):
+        run_with(monkeypatch, DOUBLE, require=("abacus",))
+
+
+@pytest.mark.parametrize("case", selfcheck.CASES, ids=lambda case: case.op)
+def test_definitions_agree_with_themselves(case: Case) -> None:
+    result = check(case, "reference", CPU, torch.float64)
+    assert isinstance(result, Result)
+    assert result.error < 1e-13
+
+
+@pytest.mark.parametrize(("passed", "code"), [(True, 0), (False, 1)])
+def test_exit_code(passed: bool, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(selfcheck, "run", lambda _, require: asked.append(require) or passed)
+    assert CliRunner().invoke(app, ["--require", "cpu"]).exit_code == code
+    assert asked == [["cpu"]]
+
+
+def test_unknown_requirement_is_a_usage_error() -> None:
+    result = CliRunner().invoke(app, ["--require", "abacus"])
+    assert result.exit_code == 2
+    assert "abacus" in result.output
+
+
+def test_train_takes_its_own_options() -> None:
+    result = CliRunner().invoke(app, ["train", "simclr", "--help"])
+    assert result.exit_code == 0
+    assert "--temperature" in result.output
