@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,7 @@ def test_threads_load_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def slow_load() -> native.Library:
         calls.append(1)
+        time.sleep(0.05)  # so that the others arrive while one loads
         return library
 
     def worker() -> None:

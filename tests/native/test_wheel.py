@@ -1,0 +1,91 @@
+"""Installed wheels: the kernels are found, whichever way they were built."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from sslkernels.native import build, flags
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (REPOSITORY / "setup.py").is_file(), reason="not a checkout"),
+]
+
+CHILD = """
+import sslkernels
+from sslkernels import native
+library = native.load()
+print(sslkernels.__file__, library.path, library.origin, sep="\\n")
+"""
+
+
+def make_wheel(tmp_path: Path, **environ: str) -> Path:
+    """Build from a copy of the checkout, where setuptools may leave what it wants."""
+    copy = tmp_path / "checkout"
+    copy.mkdir()
+    for name in ("sslkernels", "csrc"):
+        ignored = shutil.ignore_patterns("__pycache__", "*.so")
+        shutil.copytree(REPOSITORY / name, copy / name, ignore=ignored)
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, copy)
+    options = ["--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", *options, f"--wheel-dir={tmp_path}", str(copy)],
+        env={**os.environ, **environ},
+        check=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    return wheel
+
+
+def load_from(wheel: Path, tmp_path: Path, **environ: str) -> tuple[Path, str]:
+    """Unpack the wheel and load the kernels in a process that knows nothing of the checkout."""
+    site = tmp_path / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    environ = {
+        "PYTHONPATH": str(site),
+        "TORCH_EXTENSIONS_DIR": str(tmp_path / "cache"),
+        **environ,
+    }
+    result = subprocess.run(
+        [sys.executable, "-c", CHILD],
+        cwd=tmp_path,
+        env={**os.environ, **environ},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    package, library, origin = result.stdout.splitlines()
+    assert Path(package).parent == site / "sslkernels"
+    return Path(library), origin
+
+
+def test_wheel_built_where_torch_is(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path)
+    assert "-py3-none-" in wheel.name, "no library in it depends on a version of Python"
+    assert not wheel.name.endswith("-any.whl")
+    library, origin = load_from(wheel, tmp_path, CXX="no-such-compiler")
+    assert origin == "built at installation"
+    compiler = build.find_compiler()
+    names = {Path(name).name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".so")}
+    accepted = [isa for isa in flags.ISAS if compiler.accepts(flags.compile_flags(isa))]
+    assert names == {flags.library_name(REPOSITORY / "csrc", isa) for isa in accepted}
+    assert library.name in names
+
+
+def test_wheel_of_sources_alone(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, CXX="no-such-compiler")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    library, origin = load_from(wheel, tmp_path)
+    assert origin.startswith("compiled now")
+    assert library.is_relative_to(tmp_path / "cache")
