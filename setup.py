@@ -18,7 +18,7 @@ from setuptools.command.build_ext import build_ext
 
 HERE = Path(__file__).resolve().parent
 CSRC = HERE / "csrc"
-LIBRARIES = "sslkernels.native.lib"
+LIBRARIES = "sslkernels.native"
 
 
 class BuildLibraries(build_ext):
@@ -37,8 +37,7 @@ class BuildLibraries(build_ext):
         isa = ext.name.rpartition(".")[2]
         output = Path(self.get_ext_fullpath(ext.name)).resolve()
         output.parent.mkdir(parents=True, exist_ok=True)
-        for stale in output.parent.glob(f"sslkernels-{isa.lower()}-*.so"):
-            stale.unlink()
+        remove_libraries(output.parent, f"sslkernels-{isa.lower()}-*.so")
         build.compile_library(
             output,
             isa=isa,
@@ -47,6 +46,16 @@ class BuildLibraries(build_ext):
             torch_root=Path(torch.__file__).parent,
             compiler=build.find_compiler(),
         )
+
+    def copy_extensions_to_source(self) -> None:
+        remove_libraries(HERE / "sslkernels" / "native", "sslkernels-*.so")
+        super().copy_extensions_to_source()
+
+
+def remove_libraries(folder: Path, pattern: str) -> None:
+    """Libraries are named by their sources: those of an earlier build would pile up."""
+    for stale in folder.glob(pattern):
+        stale.unlink()
 
 
 class Wheel(bdist_wheel):

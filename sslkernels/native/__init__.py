@@ -21,7 +21,7 @@ from .build import NativeUnavailable
 
 __all__ = ["Library", "NativeUnavailable", "info", "isa", "load"]
 
-AHEAD_OF_TIME = Path(__file__).parent / "lib"
+AHEAD_OF_TIME = Path(__file__).parent
 """Where ``setup.py`` puts the libraries that it builds."""
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+REPOSITORY = Path(__file__).resolve().parents[2]
+
 PLAIN = """
 #include "answer.h"
 extern "C" __attribute__((visibility("default"))) int answer() { return inner_answer(); }
@@ -65,6 +67,21 @@ def csrc(tmp_path: Path) -> Path:
 def registered_csrc(tmp_path: Path) -> Path:
     """The same, registering operators with torch."""
     return _write_sources(tmp_path / "csrc", REGISTERED)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of what a build needs, where setuptools may leave its traces."""
+    if not (REPOSITORY / "setup.py").is_file():
+        pytest.skip("not a checkout")
+    copy = tmp_path / "checkout"
+    copy.mkdir()
+    for name in ("sslkernels", "csrc"):
+        ignored = shutil.ignore_patterns("__pycache__", "*.so")
+        shutil.copytree(REPOSITORY / name, copy / name, ignore=ignored)
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, copy)
+    return copy
 
 
 @pytest.fixture

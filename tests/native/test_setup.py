@@ -13,11 +13,6 @@ import torch
 
 from sslkernels.native import build, flags
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-SETUP = REPOSITORY / "setup.py"
-
-pytestmark = pytest.mark.skipif(not SETUP.is_file(), reason="not a checkout")
-
 
 @pytest.fixture
 def recorder(compiler_script):
@@ -42,11 +37,10 @@ def recorded(tmp_path: Path) -> set[tuple[str, ...]]:
     return {tuple(word for word in call if word not in outputs) for call in calls}
 
 
-def build_ext(tmp_path: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    places = [f"--build-lib={tmp_path / 'lib'}", f"--build-temp={tmp_path / 'temp'}"]
+def setup(checkout: Path, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(SETUP), "-q", "build_ext", *places],
-        cwd=REPOSITORY,
+        [sys.executable, "setup.py", "--quiet", *words],
+        cwd=checkout,
         env={**os.environ, **environ},
         capture_output=True,
         text=True,
@@ -55,14 +49,14 @@ def build_ext(tmp_path: Path, **environ: str) -> subprocess.CompletedProcess[str
 
 
 def test_both_ways_of_building_run_the_same_commands(
-    recorder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkout: Path, recorder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result = build_ext(tmp_path, CXX=str(recorder))
+    result = setup(checkout, "build_ext", "--inplace", CXX=str(recorder))
     assert result.returncode == 0, result.stderr
     ahead_of_time = recorded(tmp_path)
 
     monkeypatch.setenv("CXX", str(recorder))
-    csrc = REPOSITORY / "csrc"
+    csrc = checkout / "csrc"
     for isa in flags.ISAS:
         build.cached_library(
             isa,
@@ -74,19 +68,40 @@ def test_both_ways_of_building_run_the_same_commands(
     assert recorded(tmp_path) == ahead_of_time
     assert len(ahead_of_time) == len(flags.ISAS) * len(flags.sources(csrc)) + 1  # links are alike
 
-    built = {path.name for path in (tmp_path / "lib" / "sslkernels" / "native" / "lib").iterdir()}
+    built = {path.name for path in (checkout / "sslkernels" / "native").glob("*.so")}
     assert built == {flags.library_name(csrc, isa) for isa in flags.ISAS}
 
 
-def test_without_a_compiler_the_sources_alone_are_installed(tmp_path: Path) -> None:
-    result = build_ext(tmp_path, CXX="no-such-compiler")
+def test_editable_installation_has_the_libraries_in_the_checkout(
+    checkout: Path, recorder: Path, tmp_path: Path
+) -> None:
+    native = checkout / "sslkernels" / "native"
+    result = setup(checkout, "editable_wheel", f"--dist-dir={tmp_path}", CXX=str(recorder))
+    assert result.returncode == 0, result.stderr
+    first = {path.name for path in native.glob("*.so")}
+    assert first == {flags.library_name(checkout / "csrc", isa) for isa in flags.ISAS}
+
+    # Libraries of sources that are gone do not pile up.
+    (checkout / "csrc" / "new.h").touch()
+    result = setup(checkout, "editable_wheel", f"--dist-dir={tmp_path}", CXX=str(recorder))
+    assert result.returncode == 0, result.stderr
+    second = {path.name for path in native.glob("*.so")}
+    assert second == {flags.library_name(checkout / "csrc", isa) for isa in flags.ISAS}
+    assert not first & second
+
+
+def test_without_a_compiler_the_sources_alone_are_installed(checkout: Path) -> None:
+    result = setup(checkout, "build", CXX="no-such-compiler")
     assert result.returncode == 0, result.stderr
     assert "the C++ kernels are not compiled now" in result.stderr
-    assert not (tmp_path / "lib").exists()
+    installed = checkout / "build" / "lib" / "sslkernels"
+    copied = {path.relative_to(installed / "csrc") for path in installed.rglob("csrc/**/*.cpp")}
+    assert copied == {p.relative_to(checkout / "csrc") for p in flags.sources(checkout / "csrc")}
+    assert not list(installed.rglob("*.so"))
 
 
-def test_a_failing_compile_fails_the_installation(tmp_path: Path, compiler_script) -> None:
+def test_a_failing_compile_fails_the_installation(checkout: Path, compiler_script) -> None:
     broken = compiler_script("if '-c' in argv: sys.exit('no, says the compiler')\n")
-    result = build_ext(tmp_path, CXX=str(broken))
+    result = setup(checkout, "build", CXX=str(broken))
     assert result.returncode != 0
     assert "no, says the compiler" in result.stderr

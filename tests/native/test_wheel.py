@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -13,12 +12,7 @@ import pytest
 
 from sslkernels.native import build, flags
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not (REPOSITORY / "setup.py").is_file(), reason="not a checkout"),
-]
+pytestmark = pytest.mark.slow
 
 CHILD = """
 import sslkernels
@@ -28,18 +22,10 @@ print(sslkernels.__file__, library.path, library.origin, sep="\\n")
 """
 
 
-def make_wheel(tmp_path: Path, **environ: str) -> Path:
-    """Build from a copy of the checkout, where setuptools may leave what it wants."""
-    copy = tmp_path / "checkout"
-    copy.mkdir()
-    for name in ("sslkernels", "csrc"):
-        ignored = shutil.ignore_patterns("__pycache__", "*.so")
-        shutil.copytree(REPOSITORY / name, copy / name, ignore=ignored)
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
-        shutil.copy(REPOSITORY / name, copy)
+def make_wheel(checkout: Path, tmp_path: Path, **environ: str) -> Path:
     options = ["--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", *options, f"--wheel-dir={tmp_path}", str(copy)],
+        [sys.executable, "-m", "pip", "wheel", *options, f"--wheel-dir={tmp_path}", str(checkout)],
         env={**os.environ, **environ},
         check=True,
     )
@@ -70,8 +56,8 @@ def load_from(wheel: Path, tmp_path: Path, **environ: str) -> tuple[Path, str]:
     return Path(library), origin
 
 
-def test_wheel_built_where_torch_is(tmp_path: Path) -> None:
-    wheel = make_wheel(tmp_path)
+def test_wheel_built_where_torch_is(checkout: Path, tmp_path: Path) -> None:
+    wheel = make_wheel(checkout, tmp_path)
     assert "-py3-none-" in wheel.name, "no library in it depends on a version of Python"
     assert not wheel.name.endswith("-any.whl")
     library, origin = load_from(wheel, tmp_path, CXX="no-such-compiler")
@@ -79,12 +65,12 @@ def test_wheel_built_where_torch_is(tmp_path: Path) -> None:
     compiler = build.find_compiler()
     names = {Path(name).name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".so")}
     accepted = [isa for isa in flags.ISAS if compiler.accepts(flags.compile_flags(isa))]
-    assert names == {flags.library_name(REPOSITORY / "csrc", isa) for isa in accepted}
+    assert names == {flags.library_name(checkout / "csrc", isa) for isa in accepted}
     assert library.name in names
 
 
-def test_wheel_of_sources_alone(tmp_path: Path) -> None:
-    wheel = make_wheel(tmp_path, CXX="no-such-compiler")
+def test_wheel_of_sources_alone(checkout: Path, tmp_path: Path) -> None:
+    wheel = make_wheel(checkout, tmp_path, CXX="no-such-compiler")
     assert wheel.name.endswith("-py3-none-any.whl")
     library, origin = load_from(wheel, tmp_path)
     assert origin.startswith("compiled now")
