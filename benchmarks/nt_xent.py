@@ -1,0 +1,215 @@
+"""NT-Xent: the grid, the inputs, the baselines and the float64 truth."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks.case import Case
+from benchmarks.errors import InputError
+from benchmarks.registry import EAGER, OURS, Function, Implementation, OpBenchmark
+
+TEMPERATURE = 0.1
+KINDS = [("bfloat16", "highest"), ("float32", "highest"), ("float32", "high")]
+BLOCK_ROWS = 1024
+
+
+def eager_nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
+    """The loss as a SimCLR user writes it: dense, in the dtype of the inputs."""
+    n = z1.shape[0]
+    z = F.normalize(torch.cat([z1, z2]), dim=1)
+    logits = z @ z.T / temperature
+    itself = torch.eye(2 * n, dtype=torch.bool, device=z.device)
+    logits = logits.masked_fill(itself, float("-inf"))
+    positive = torch.arange(2 * n, device=z.device).roll(n)
+    return F.cross_entropy(logits, positive)
+
+
+def exact_nt_xent(
+    z1: Tensor, z2: Tensor, temperature: float
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Loss and gradients of the inputs in float64, a block of rows at a time."""
+    x1 = z1.detach().cpu().double().requires_grad_()
+    x2 = z2.detach().cpu().double().requires_grad_()
+    x = torch.cat([x1, x2])
+    z = x / x.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    leaf = z.detach().requires_grad_()
+    rows = leaf.shape[0]
+    loss = torch.zeros((), dtype=torch.float64)
+    for start in range(0, rows, BLOCK_ROWS):
+        index = torch.arange(start, min(start + BLOCK_ROWS, rows))
+        similarity = leaf[index] @ leaf.T / temperature
+        positive = similarity[index - start, (index + rows // 2) % rows]
+        others = similarity.masked_fill(index[:, None] == torch.arange(rows), float("-inf"))
+        part = (others.logsumexp(1) - positive).sum() / rows
+        part.backward()
+        loss += part.detach()
+    gradients = torch.autograd.grad(z, (x1, x2), leaf.grad)
+    return loss, (gradients[0], gradients[1])
+
+
+def _build_ours(case: Case) -> Function:
+    from sslkernels import nt_xent
+
+    temperature = case.parameters["temperature"]
+
+    def ours(z1: Tensor, z2: Tensor) -> Tensor:
+        return nt_xent(z1, z2, temperature)
+
+    return ours
+
+
+def _build_eager(case: Case) -> Function:
+    temperature = case.parameters["temperature"]
+
+    def eager(z1: Tensor, z2: Tensor) -> Tensor:
+        return eager_nt_xent(z1, z2, temperature)
+
+    return eager
+
+
+def _build_compiled(case: Case) -> Function:
+    # Otherwise the recompile limit of the cases before this one would end the run.
+    torch.compiler.reset()
+    return torch.compile(_build_eager(case), fullgraph=True, dynamic=False)
+
+
+def _build_lightly(case: Case) -> Function:
+    from lightly.loss import NTXentLoss
+
+    return NTXentLoss(
+        temperature=case.parameters["temperature"], memory_bank_size=0, gather_distributed=False
+    )
+
+
+def _build_metric_learning(case: Case) -> Function:
+    from pytorch_metric_learning.losses import NTXentLoss
+
+    loss = NTXentLoss(temperature=case.parameters["temperature"])
+
+    def metric_learning(z1: Tensor, z2: Tensor) -> Tensor:
+        labels = torch.arange(z1.shape[0], device=z1.device).repeat(2)
+        return loss(torch.cat([z1, z2]), labels)
+
+    return metric_learning
+
+
+def _linear_bytes(case: Case) -> int:
+    rows, dim = case.shape
+    return 8 * rows * (dim + 16) * 4
+
+
+def _dense_bytes(case: Case) -> int:
+    """Logits, log-probabilities and the gradient of one of them, with the boolean mask."""
+    rows, _ = case.shape
+    return rows * rows * (3 * case.torch_dtype.itemsize + 1)
+
+
+def _pair_bytes(case: Case) -> int:
+    """pytorch-metric-learning crosses every positive pair with every negative pair: cubic."""
+    rows, _ = case.shape
+    return rows * rows * max(rows - 2, 1) * (4 * case.torch_dtype.itemsize + 1)
+
+
+class NTXent(OpBenchmark):
+    """Symmetric contrastive loss over M = 2N rows of D features; shapes are (2N, D)."""
+
+    name = "nt_xent"
+    title = "NT-Xent (SimCLR)"
+    shape_names = ("2N", "D")
+    view_kinds = ("correlated", "independent")
+    work_note = (
+        "With M = 2N, one full product of M x D by D x M is 2 M^2 D flops. A symmetric algorithm "
+        "needs half of one for the forward (M^2 D) and two of them for forward + backward "
+        "(4 M^2 D): that is what is counted, for every implementation alike. The dense baselines "
+        "execute three products for forward + backward, so their hardware rate is higher than "
+        "what stands here; exponentials and passes over the logits count as nothing."
+    )
+    implementations = (
+        Implementation(OURS, "sslkernels", _build_ours, _linear_bytes),
+        Implementation(EAGER, "eager PyTorch", _build_eager, _dense_bytes),
+        Implementation("compile", "torch.compile", _build_compiled, _dense_bytes, compiled=True),
+        Implementation(
+            "lightly", "lightly", _build_lightly, _dense_bytes, "lightly", "pip install lightly"
+        ),
+        Implementation(
+            "metric-learning",
+            "pytorch-metric-learning",
+            _build_metric_learning,
+            _pair_bytes,
+            "pytorch_metric_learning",
+            "pip install pytorch-metric-learning",
+        ),
+    )
+
+    def grid(self, quick: bool) -> list[Case]:
+        """Shapes around a SimCLR batch; --quick keeps what two cores finish in minutes."""
+        if quick:
+            timed = [
+                *self.cases([(64, 32)], KINDS[1:2], TEMPERATURE),
+                *self.cases([(512, 128)], KINDS[:2], TEMPERATURE),
+                *self.cases([(2048, 128)], KINDS, TEMPERATURE),
+            ]
+            return timed + self._memory_cases([(8192, 128)], KINDS[1:2])
+        shapes = [(512, 128), (2048, 128), (4096, 128), (8192, 128), (4096, 512)]
+        timed = self.cases([(64, 32)], KINDS[1:2], TEMPERATURE)
+        timed += self.cases(shapes, KINDS, TEMPERATURE)
+        return timed + self._memory_cases([(16384, 128), (65536, 128)], KINDS[:2])
+
+    def cases(
+        self, shapes: list[tuple[int, ...]], kinds: list[tuple[str, str]], temperature: float
+    ) -> list[Case]:
+        """Every shape in every kind; InputError when 2N is odd or the temperature not above 0."""
+        if not temperature > 0:
+            raise InputError(f"--temperature: must be above 0, got {temperature}")
+        for shape in shapes:
+            if shape[0] % 2:
+                raise InputError(f"--shape: 2N must be even (two views of N), got {shape[0]}")
+        parameters = {"temperature": temperature}
+        return [
+            Case(self.name, shape, dtype, precision, parameters=parameters)
+            for shape in shapes
+            for dtype, precision in kinds
+        ]
+
+    def _memory_cases(
+        self, shapes: list[tuple[int, ...]], kinds: list[tuple[str, str]]
+    ) -> list[Case]:
+        parameters = {"temperature": TEMPERATURE}
+        return [
+            Case(self.name, shape, *kind, parameters=parameters, memory_only=True)
+            for shape in shapes
+            for kind in kinds
+        ]
+
+    def inputs(self, case: Case, views: str, seed: int = 0) -> tuple[Tensor, ...]:
+        """(z1, z2), each [N, D]: normal rows, and their noisy copy or an independent draw."""
+        rows, dim = case.shape
+        generator = torch.Generator().manual_seed(seed)
+        z1 = torch.randn(rows // 2, dim, generator=generator)
+        z2 = torch.randn(rows // 2, dim, generator=generator)
+        if views == "correlated":
+            z2 = z1 + 0.5 * z2
+        return tuple(z.to(case.device, case.torch_dtype).requires_grad_() for z in (z1, z2))
+
+    def exact(self, case: Case, inputs: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Loss and gradients in float64 on the CPU, of the inputs as rounded to the dtype."""
+        return exact_nt_xent(inputs[0], inputs[1], case.parameters["temperature"])
+
+    def flops(self, case: Case, mode: str) -> float:
+        """M^2 D for the forward, 4 M^2 D for forward + backward; see `work_note`."""
+        rows, dim = case.shape
+        return (4.0 if mode == "forward+backward" else 1.0) * rows * rows * dim
+
+    def small(self, case: Case) -> Case:
+        """The same features on at most 128 rows."""
+        return Case(
+            case.op,
+            (min(case.shape[0], 128), case.shape[1]),
+            case.dtype,
+            case.precision,
+            case.device,
+            case.threads,
+            case.parameters,
+        )

@@ -1,0 +1,35 @@
+"""A document as GitHub Markdown."""
+
+from __future__ import annotations
+
+from benchmarks.report.document import Cell, Document, Section, Table
+
+
+def render_markdown(pages: list[Document]) -> str:
+    """All runs in one page, headings nested below one title."""
+    parts = ["# sslkernels benchmarks"]
+    for page in pages:
+        parts += [f"## {page.title}", page.subtitle + "."]
+        if page.tiles:
+            parts.append("\n".join(f"- **{tile.value}** {tile.meaning}" for tile in page.tiles))
+        for section in page.sections:
+            parts += _section(section)
+    return "\n\n".join(parts) + "\n"
+
+
+def _section(section: Section) -> list[str]:
+    parts = [f"### {section.title}", *section.words]
+    if section.code:
+        parts.append(f"```sh\n{section.code}\n```")
+    return parts + [_table(table) for table in section.tables]
+
+
+def _table(table: Table) -> str:
+    rules = [":--" if i < table.labels else "--:" for i in range(len(table.columns))]
+    rows = [table.columns, rules, *([_cell(cell) for cell in row] for row in table.rows)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _cell(cell: Cell) -> str:
+    text = f"{cell.text} ({cell.detail})" if cell.detail else cell.text
+    return text.replace("|", "\\|")

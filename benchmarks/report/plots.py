@@ -1,0 +1,260 @@
+"""The drawings, as SVG text whose colours follow the page's light or dark style."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from benchmarks import text
+from benchmarks.case import KINDS
+from benchmarks.registry import EAGER, OURS
+from benchmarks.results import CaseResult, Results
+from benchmarks.statistics import Interval
+
+# What matplotlib draws in these colours takes the style variable of the page instead.
+INK, MUTED, GRID, CARD = "#010101", "#020202", "#030303", "#040404"
+VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", CARD: "--card"}
+SERIES = {
+    OURS: ("sslkernels", "#050101", "--ours", "o"),
+    EAGER: ("eager", "#050202", "--eager", "s"),
+    "compile": ("torch.compile", "#050303", "--compile", "^"),
+    "lightly": ("lightly", "#050404", "--lightly", "D"),
+    "metric-learning": ("pytorch-metric-learning", "#050505", "--other", "v"),
+}
+RC: Any = {
+    "svg.fonttype": "none",
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 10,
+    "axes.titlecolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "grid.color": GRID,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+}
+WIDTH = 10.6
+BOTH = "forward+backward"
+
+
+def times(run: Results) -> str | None:
+    """Median time against rows, a panel for each dtype and precision."""
+
+    def points(result: CaseResult) -> dict[str, float]:
+        return {t.implementation: t.median for t in result.timings if t.mode == BOTH}
+
+    return _against_rows(run, points, text.seconds, 10)
+
+
+def memory(run: Results) -> str | None:
+    """Peak extra memory against rows, a panel for each dtype and precision."""
+
+    def points(result: CaseResult) -> dict[str, float]:
+        peaks = {m.implementation: m.peak_extra_bytes for m in result.memory}
+        return {name: float(peak) for name, peak in peaks.items() if peak}
+
+    return _against_rows(run, points, text.size, 4)
+
+
+def ratios(run: Results) -> str | None:
+    """Bars of the time over ours with intervals, a panel for each dtype and precision."""
+    kinds = _kinds([r for r in run.cases if r.timings])
+    shapes = list(dict.fromkeys(r.case.shape_text for r in run.cases if r.timings))
+    bars = {
+        (r.case.kind, r.case.shape_text, t.implementation): t.ratio
+        for r in run.cases
+        for t in r.timings
+        if t.mode == BOTH and t.implementation != OURS and t.ratio is not None
+    }
+    names = [name for name in SERIES if any(key[2] == name for key in bars)]
+    if not bars:
+        return None
+    with matplotlib.rc_context(RC):
+        step = 0.8 / len(names)
+        height = 1.3 + len(shapes) * (0.25 + 0.17 * len(names))
+        figure, axes = _panels(len(kinds), height)
+        for axis, kind in zip(axes, kinds, strict=True):
+            for i, name in enumerate(names):
+                for row, shape in enumerate(shapes):
+                    ratio = bars.get((kind, shape, name))
+                    if ratio is None:
+                        continue
+                    y = row + (i - (len(names) - 1) / 2) * step
+                    _bar(axis, y, step, ratio.median, ratio.low, ratio.high, SERIES[name][1])
+            axis.axvline(1.0, color=INK, linewidth=1)
+            axis.set_xscale("log")
+            _ratio_axis(axis, list(bars.values()))
+            axis.set_title(kind, loc="left")
+            axis.set_xlabel("time / time of sslkernels")
+            axis.grid(visible=False, axis="y")
+        axes[0].set_yticks(range(len(shapes)), shapes)
+        axes[0].invert_yaxis()
+        _legend(figure, names)
+        return _svg(figure)
+
+
+def errors(run: Results) -> str | None:
+    """Loss and gradient error of every implementation, a row for each case."""
+    results = [r for r in run.cases if r.errors]
+    if not results:
+        return None
+    names = [n for n in SERIES if any(e.implementation == n for r in results for e in r.errors)]
+    with matplotlib.rc_context(RC):
+        figure, axes = _panels(2, 1.3 + 0.3 * len(results))
+        for axis, quantity in zip(axes, ("loss", "gradient"), strict=True):
+            for row, result in enumerate(results):
+                for error in result.errors:
+                    if error.implementation not in SERIES:
+                        continue
+                    _, color, _, marker = SERIES[error.implementation]
+                    full = error.views == "correlated"
+                    axis.plot(
+                        # An exact loss has no place on a logarithmic axis.
+                        max(getattr(error, quantity), 1e-18),
+                        row + (-0.14 if full else 0.14),
+                        marker=marker,
+                        color=color,
+                        markersize=6,
+                        markerfacecolor=color if full else CARD,
+                        linestyle="none",
+                    )
+            axis.set_xscale("log")
+            axis.set_title(f"relative error of the {quantity}", loc="left")
+        axes[0].set_yticks(
+            range(len(results)), [f"{r.case.shape_text}  {r.case.kind}" for r in results]
+        )
+        axes[0].invert_yaxis()
+        _legend(figure, names, lines=True)
+        return _svg(figure)
+
+
+def _against_rows(
+    run: Results,
+    points: Callable[[CaseResult], dict[str, float]],
+    unit: Callable[[float, Callable[[float], str]], str],
+    base: int,
+) -> str | None:
+    """Log-log lines over the first size, at the most frequent remaining sizes."""
+    results = [r for r in run.cases if points(r)]
+    if not results:
+        return None
+    rest, _ = Counter(r.case.shape[1:] for r in results).most_common(1)[0]
+    results = [r for r in results if r.case.shape[1:] == rest]
+    kinds = [
+        kind
+        for kind in _kinds(results)
+        if len({r.case.shape[0] for r in results if r.case.kind == kind}) > 1
+    ]
+    if not kinds:
+        return None
+    drawn = [s for s in SERIES if any(s in points(r) for r in results if r.case.kind in kinds)]
+    with matplotlib.rc_context(RC):
+        figure, axes = _panels(len(kinds), 3.6)
+        for axis, kind in zip(axes, kinds, strict=True):
+            chosen = sorted((r for r in results if r.case.kind == kind), key=_rows)
+            for series in drawn:
+                _, color, _, marker = SERIES[series]
+                line = [(_rows(r), points(r)[series]) for r in chosen if series in points(r)]
+                if line:
+                    axis.plot(*zip(*line, strict=True), marker=marker, color=color, linewidth=1.8)
+            axis.set_xscale("log", base=2)
+            axis.set_yscale("log", base=base)
+            sizes = sorted({_rows(r) for r in chosen})
+            axis.set_xticks(sizes, list(map(str, sizes)))
+            axis.xaxis.set_minor_formatter(NullFormatter())
+            axis.yaxis.set_major_locator(LogLocator(base=base))
+            axis.yaxis.set_minor_locator(NullLocator())
+            axis.yaxis.set_major_formatter(
+                FuncFormatter(lambda value, _: unit(value, text.round_number))
+            )
+            axis.set_title(kind, loc="left")
+            axis.set_xlabel(f"rows, at {' x '.join(map(str, rest))} features")
+        _legend(figure, drawn, lines=True)
+        return _svg(figure)
+
+
+def _rows(result: CaseResult) -> int:
+    return result.case.shape[0]
+
+
+def _kinds(results: list[CaseResult]) -> list[str]:
+    return sorted({result.case.kind for result in results}, key=KINDS.index)
+
+
+def _panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes: Any = figure.subplots(1, count, sharey=True, squeeze=False)
+    return figure, list(np.ravel(axes))
+
+
+def _bar(
+    axis: Axes, y: float, step: float, middle: float, low: float, high: float, color: str
+) -> None:
+    axis.barh(y, middle - 1.0, left=1.0, height=0.86 * step, color=color)
+    axis.plot([low, high], [y, y], color=INK, linewidth=1.2)
+    axis.annotate(
+        text.significant(middle),
+        (max(high, 1.0), y),
+        xytext=(4, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=8,
+    )
+
+
+def _ratio_axis(axis: Axes, ratios: list[Interval]) -> None:
+    """Plain ticks, the same in every panel, with room for the figures beside the bars."""
+    low = min(1.0, *(ratio.low for ratio in ratios)) / 1.15
+    high = max(1.2, *(ratio.high for ratio in ratios)) ** 1.12 * 1.35
+    steps = (1, 2, 5) if high / low < 60 else (1,)
+    ticks = [m * 10.0**e for e in range(-3, 6) for m in steps if low <= m * 10.0**e <= high]
+    axis.set_xlim(low, high)
+    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.xaxis.set_minor_locator(NullLocator())
+
+
+def _legend(figure: Figure, names: list[str], lines: bool = False) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    handles = [
+        Line2D([], [], color=SERIES[n][1], marker=SERIES[n][3], linewidth=1.8, label=SERIES[n][0])
+        if lines
+        else Patch(color=SERIES[n][1], label=SERIES[n][0])
+        for n in names
+    ]
+    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles))
+
+
+def _svg(figure: Figure) -> str:
+    """The drawing as an element: no XML header, colours by style variable."""
+    buffer = io.StringIO()
+    # The same results make the same bytes.
+    with matplotlib.rc_context({"svg.hashsalt": "sslkernels"}):
+        metadata: Any = {"Date": None, "Creator": None, "Type": None, "Format": None}
+        figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    for color, variable in VARIABLES.items():
+        svg = svg.replace(color, f"var({variable})")
+    for _, color, variable, _ in SERIES.values():
+        svg = svg.replace(color, f"var({variable})")
+    return svg.replace("font-family: 'DejaVu Sans'", "font-family: inherit")

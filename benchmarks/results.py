@@ -1,0 +1,168 @@
+"""The results file: its shape as dataclasses, written atomically, read with checks."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.accuracy import Error
+from benchmarks.case import Case
+from benchmarks.environment import Environment
+from benchmarks.errors import InputError
+from benchmarks.gemm import GemmRate
+from benchmarks.memory import Memory
+from benchmarks.statistics import Interval
+
+FORMAT = "sslkernels-benchmark"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds per call. `ratio` is this implementation's time over ours, paired by round.
+
+    `gflops` is the useful rate as the operator counts work, `samples` one value a round.
+    """
+
+    implementation: str
+    mode: str
+    median: float
+    p20: float
+    p80: float
+    rounds: int
+    calls_per_sample: int
+    ratio: Interval | None
+    gflops: float
+    gemm_percent: float | None
+    samples: list[float | None]
+
+
+@dataclass(frozen=True)
+class Skip:
+    """An implementation that was not measured on a case, and why."""
+
+    implementation: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """Everything measured on one case."""
+
+    case: Case
+    backend: str
+    timings: list[Timing]
+    memory: list[Memory]
+    errors: list[Error]
+    skipped: list[Skip]
+
+
+@dataclass(frozen=True)
+class Results:
+    """One run of the suite. `command` reproduces it."""
+
+    label: str
+    command: str
+    quick: bool
+    environment: Environment
+    gemm: list[GemmRate]
+    cases: list[CaseResult]
+
+
+def save(results: Results, path: Path) -> None:
+    """Write `results` to `path`, whole or not at all."""
+    data = {"format": FORMAT, "version": VERSION} | dataclasses.asdict(results)
+    write_atomically(path, _dump(data) + "\n")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that a reader, or an interruption, never sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        # mkstemp makes the file private; the result is as readable as any other file.
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load(path: Path) -> Results:
+    """Read a results file.
+
+    Raises:
+        InputError: the file is missing, is no JSON, is of another format or version, or lacks a
+            field.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: no such file; make one with `python -m benchmarks run`"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: not JSON, or torn off at line {error.lineno}") from None
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise InputError(f"{path}: not a results file of `python -m benchmarks run`")
+    if data.get("version") != VERSION:
+        raise InputError(
+            f"{path}: results version {data.get('version')}, this suite reads version {VERSION}; "
+            "run the benchmarks again"
+        )
+    return _read(Results, data, str(path))
+
+
+def _read(kind: Any, value: Any, where: str) -> Any:
+    """`value`, as parsed from JSON, as an instance of the annotation `kind`."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise InputError(f"{where}: wanted an object")
+        hints = typing.get_type_hints(kind)
+        missing = sorted(set(hints) - set(value))
+        if missing:
+            raise InputError(f"{where}: lacks {', '.join(missing)}")
+        parts = {name: _read(hint, value[name], f"{where}: {name}") for name, hint in hints.items()}
+        return typing.cast(Any, kind)(**parts)
+    if origin in (list, tuple):
+        if not isinstance(value, list):
+            raise InputError(f"{where}: wanted a list")
+        return origin(_read(arguments[0], one, f"{where}[{i}]") for i, one in enumerate(value))
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise InputError(f"{where}: wanted an object")
+        return {name: _read(arguments[1], one, f"{where}: {name}") for name, one in value.items()}
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        (inner,) = (argument for argument in arguments if argument is not type(None))
+        return _read(inner, value, where)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+        raise InputError(f"{where}: wanted {kind.__name__}, got {value!r}")
+    return value
+
+
+def _dump(value: Any, indent: str = "") -> str:
+    """JSON with a line for each field and each flat list, so that files diff well."""
+    inner = indent + " "
+    if isinstance(value, dict) and value:
+        rows = [f"{inner}{json.dumps(name)}: {_dump(one, inner)}" for name, one in value.items()]
+        return "{\n" + ",\n".join(rows) + f"\n{indent}}}"
+    if isinstance(value, list) and any(isinstance(one, dict) for one in value):
+        rows = [f"{inner}{_dump(one, inner)}" for one in value]
+        return "[\n" + ",\n".join(rows) + f"\n{indent}]"
+    return json.dumps(value)

@@ -1,0 +1,103 @@
+"""The report says what the results hold, and needs nothing from outside."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from benchmarks.report import write_report
+from benchmarks.report.document import document
+from benchmarks.results import Results
+
+
+@pytest.fixture
+def pages(make_results: Callable[..., Results], tmp_path: Path) -> tuple[str, str]:
+    markdown, html = write_report([make_results(), make_results(seed=3)], tmp_path)
+    return markdown.read_text(), html.read_text()
+
+
+def test_both_pages_have_every_section(pages: tuple[str, str]) -> None:
+    for page in pages:
+        for words in ("Summary", "Time", "Memory", "Error against float64", "GPU", "Not measured",
+                      "Left out", "pip install lightly", "Environment", "How to reproduce",
+                      "python -m benchmarks run --quick", "0123456789ab"):  # fmt: skip
+            assert words in page
+
+
+def test_html_needs_no_network_and_escapes(pages: tuple[str, str]) -> None:
+    _, html = pages
+    assert not re.search(r"(?:src|href)\s*=\s*\"(?!#)", html)
+    assert "@import" not in html
+    assert "<script" not in html
+    assert "Made-up CPU &lt;2 cores &amp; co&gt;" in html
+
+
+class _Tags(HTMLParser):
+    """Collects ids and whether every tag is closed in order."""
+
+    VOID = ("meta", "br", "img", "link")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.ids += [value for name, value in attrs if name == "id" and value]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.ids += [value for name, value in attrs if name == "id" and value]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_html_is_well_formed_and_ids_are_unique(pages: tuple[str, str]) -> None:
+    tags = _Tags()
+    tags.feed(pages[1])
+    assert tags.open == []
+    assert len(tags.ids) == len(set(tags.ids))
+
+
+def test_drawings_are_svg_in_the_colours_of_the_page(make_results: Callable[..., Results]) -> None:
+    drawn = [plot for section in document(make_results()).sections for plot in section.plots]
+    assert len(drawn) == 4
+    for plot in drawn:
+        assert ET.fromstring(plot.svg).tag.endswith("svg")
+        assert "var(--ours)" in plot.svg or "var(--eager)" in plot.svg
+        assert not re.search(r"#0[1-9]0[1-9]0[1-9]", plot.svg)
+        assert "DejaVu" not in plot.svg
+
+
+def test_summary_shows_the_ratios(make_results: Callable[..., Results]) -> None:
+    run = make_results(noise=0.0)
+    (table,) = next(s for s in document(run).sections if s.title == "Summary").tables
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["nt_xent", "512x128", "8.00x", "4.00x"],
+        ["nt_xent", "2048x128", "8.00x", "4.00x"],
+    ]
+
+
+def test_a_busy_machine_is_said(make_results: Callable[..., Results]) -> None:
+    from dataclasses import replace
+
+    run = make_results()
+    assert not any("busy" in word for s in document(run).sections for word in s.words)
+    busy = replace(run, environment=replace(run.environment, load_before=1.6))
+    assert any("busy" in word for s in document(busy).sections for word in s.words)
+
+
+def test_an_empty_run_still_reports(make_results: Callable[..., Results], tmp_path: Path) -> None:
+    run = make_results()
+    run.cases.clear()
+    markdown, _ = write_report([run], tmp_path)
+    assert "Environment" in markdown.read_text()
