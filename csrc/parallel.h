@@ -1,0 +1,125 @@
+// Threads and the order of work. Kernels see no torch type: parallel.cpp binds this to torch's
+// pool.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <thread>
+#include <vector>
+
+namespace sslk {
+
+int thread_count();
+
+// Runs body(0) ... body(n - 1), each once, on at most thread_count() threads.
+void parallel_run(int64_t n, const std::function<void(int64_t)>& body);
+
+// Splits [0, n) into one contiguous range a thread.
+template <class F>
+void parallel_ranges(int64_t n, F&& body) {
+  const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(thread_count(), n));
+  parallel_run(parts, [&](int64_t p) { body(n * p / parts, n * (p + 1) / parts); });
+}
+
+// Counters of finished work that later work of the same rows waits for.
+class Turns {
+ public:
+  explicit Turns(int64_t count) : done_(std::make_unique<std::atomic<int32_t>[]>(count)) {
+    for (int64_t i = 0; i < count; ++i) done_[i].store(0, std::memory_order_relaxed);
+  }
+  void await(int64_t i, int32_t turn) const {
+    for (int spins = 0; done_[i].load(std::memory_order_acquire) < turn; ++spins) {
+      if (spins > 1000) std::this_thread::yield();  // more threads than cores
+    }
+  }
+  void finish(int64_t i, int32_t turn) { done_[i].store(turn + 1, std::memory_order_release); }
+
+ private:
+  std::unique_ptr<std::atomic<int32_t>[]> done_;
+};
+
+// All pairs of stripes {i, j}, i <= j, in the order of a round-robin tournament.
+//
+// A pair reads and writes the rows of both its stripes and of no other, and one round holds each
+// stripe at most once. Threads take pairs in order and wait until the earlier pairs of the same
+// stripes are done. So sums have one owner at a time and one order: no per-thread copies, no
+// atomics on data, and the same bits whatever the number of threads.
+class Tournament {
+ public:
+  explicit Tournament(int64_t stripes) {
+    std::vector<int32_t> played(stripes, 0);
+    auto add = [&](int64_t i, int64_t j) {
+      if (i > j) std::swap(i, j);
+      pairs_.push_back({int32_t(i), int32_t(j), played[i], played[j]});
+      ++played[i];
+      if (i != j) ++played[j];
+    };
+    for (int64_t i = 0; i < stripes; ++i) add(i, i);
+    // Circle method: player n - 1 stays, the others rotate; with an odd count that seat is empty.
+    const int64_t seats = stripes + stripes % 2;
+    for (int64_t round = 0; round + 1 < seats; ++round) {
+      for (int64_t k = 0; k < seats / 2; ++k) {
+        const int64_t i = k == 0 ? seats - 1 : (round + k) % (seats - 1);
+        const int64_t j = (round + seats - 1 - k) % (seats - 1);
+        if (i < stripes && j < stripes) add(i, j);
+      }
+    }
+    stripes_ = stripes;
+  }
+
+  // Calls play(worker, i, j) for every pair; enter(worker) and leave(worker) frame a thread's
+  // share.
+  template <class Enter, class Play, class Leave>
+  void run(Enter&& enter, Play&& play, Leave&& leave) const {
+    Turns turns(stripes_);
+    std::atomic<size_t> next{0};
+    const int64_t workers = std::min<int64_t>(thread_count(), int64_t(pairs_.size()));
+    parallel_run(workers, [&](int64_t worker) {
+      enter(worker);
+      for (size_t p; (p = next.fetch_add(1, std::memory_order_relaxed)) < pairs_.size();) {
+        const Pair& pair = pairs_[p];
+        turns.await(pair.i, pair.before_i);
+        turns.await(pair.j, pair.before_j);
+        play(worker, int64_t(pair.i), int64_t(pair.j));
+        turns.finish(pair.i, pair.before_i);
+        if (pair.i != pair.j) turns.finish(pair.j, pair.before_j);
+      }
+      leave(worker);
+    });
+  }
+
+ private:
+  struct Pair {
+    int32_t i, j;
+    int32_t before_i, before_j;  // pairs of the stripe that come earlier
+  };
+
+  std::vector<Pair> pairs_;
+  int64_t stripes_ = 0;
+};
+
+// A grid of blocks whose row stripes belong to one thread each and whose column stripes are shared.
+// prepare(worker, i, j) may run at any time; commit(worker, i, j), which follows it, has its column
+// to itself and sees the columns' commits in the order of i: again one order, whatever the threads.
+template <class Begin, class Prepare, class Commit>
+void run_pipeline(int64_t rows, int64_t columns, Begin&& begin, Prepare&& prepare,
+                  Commit&& commit) {
+  Turns turns(columns);
+  std::atomic<int64_t> next{0};
+  parallel_run(std::min<int64_t>(thread_count(), rows), [&](int64_t worker) {
+    for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < rows;) {
+      begin(worker, i);
+      for (int64_t j = 0; j < columns; ++j) {
+        prepare(worker, i, j);
+        turns.await(j, int32_t(i));
+        commit(worker, i, j);
+        turns.finish(j, int32_t(i));
+      }
+    }
+  });
+}
+
+}  // namespace sslk

@@ -1,0 +1,57 @@
+// A matrix of rows in the three forms that the two products of a similarity softmax want:
+// S = Q K^T and dQ += W K (dK += W^T Q).
+#pragma once
+
+#include "../gemm.h"
+#include "../workspace.h"
+
+namespace sslk {
+
+template <class T>
+class Operand {
+ public:
+  Operand(int64_t rows, int64_t d)
+      : rows_(pad_rows(rows)), d_(d), width_((d + kPanel<T> - 1) / kPanel<T> * kPanel<T>) {}
+
+  size_t bytes() const { return 3 * Workspace::padded<T>(rows_ * width_); }
+  void place(Workspace& workspace) {
+    natural_ = workspace.take<T>(rows_ * width_);
+    transposed_ = workspace.take<T>(rows_ * width_);
+    panels_ = workspace.take<T>(rows_ * width_);
+  }
+
+  int64_t padded_rows() const { return rows_; }
+  int64_t width() const { return width_; }  // D, padded to kPanel
+  T* row(int64_t i) const { return natural_ + i * width_; }
+
+  // Makes the two other forms of rows [begin, end), multiples of kRowPadding, from row().
+  void pack(int64_t begin, int64_t end) const {
+    for (int64_t i = begin; i < end; ++i) {
+      const T* source = row(i);
+      T* column = transposed_ + i / kPanel<T> * kPanel<T> * width_ + i % kPanel<T>;
+      for (int64_t k = 0; k < width_; ++k) column[k * kPanel<T>] = source[k];
+      for (int64_t k = 0; k < width_; k += kPanel<T>) {
+        T* target = panels_ + k * rows_ + i * kPanel<T>;
+        for (int n = 0; n < kPanel<T>; ++n) target[n] = source[k + n];
+      }
+    }
+  }
+
+  // S[rows, columns] = this[i.., :] other[j.., :]^T.
+  void scores(int64_t i, int64_t rows, const Operand& other, int64_t j, int64_t columns, T* s,
+              int64_t lds) const {
+    block_product<T>({row(i), width_, 1}, other.transposed_ + j * width_, kPanel<T> * width_, rows,
+                     columns, d_, s, lds, false);
+  }
+  // C[rows, width] += W[rows, count] this[j.., :]; W is strided, so that W^T needs no copy.
+  void accumulate(Strided<T> w, int64_t rows, int64_t j, int64_t count, T* c) const {
+    block_product<T>(w, panels_ + j * kPanel<T>, kPanel<T> * rows_, rows, width_, count, c, width_,
+                     true);
+  }
+
+ private:
+  int64_t rows_, d_, width_;
+  T *natural_ = nullptr, *transposed_ = nullptr, *panels_ = nullptr;
+};
+
+}  // namespace sslk

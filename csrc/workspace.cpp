@@ -1,0 +1,71 @@
+#include "workspace.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <mutex>
+#include <new>
+#include <vector>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+namespace sslk {
+namespace {
+
+struct Block {
+  char* memory;
+  size_t size;
+};
+
+constexpr size_t kHugePage = size_t(2) << 20;
+constexpr size_t kKeepBytes = size_t(256) << 20;  // cached at most, beyond what is in use
+
+std::mutex mutex;
+std::vector<Block> idle;  // oldest first
+
+size_t idle_bytes() {
+  size_t total = 0;
+  for (const Block& block : idle) total += block.size;
+  return total;
+}
+
+}  // namespace
+
+Workspace::Workspace(size_t bytes) {
+  {
+    std::lock_guard<std::mutex> lock(mutex);
+    auto fits = [&](const Block& block) { return block.size >= bytes && block.size / 4 <= bytes; };
+    auto found = std::find_if(idle.begin(), idle.end(), fits);
+    if (found != idle.end()) {
+      block_ = cursor_ = found->memory;
+      size_ = found->size;
+      idle.erase(found);
+      return;
+    }
+  }
+  const bool huge = bytes >= kHugePage;
+  const size_t alignment = huge ? kHugePage : 4096;
+  size_ = (bytes + alignment - 1) / alignment * alignment;
+  block_ = cursor_ = static_cast<char*>(std::aligned_alloc(alignment, std::max(size_, alignment)));
+  if (block_ == nullptr) throw std::bad_alloc();
+#ifdef __linux__
+  if (huge) madvise(block_, size_, MADV_HUGEPAGE);
+#endif
+}
+
+Workspace::~Workspace() {
+  std::lock_guard<std::mutex> lock(mutex);
+  idle.push_back({block_, size_});
+  while (!idle.empty() && idle_bytes() > kKeepBytes) {
+    std::free(idle.front().memory);
+    idle.erase(idle.begin());
+  }
+}
+
+void release_workspaces() {
+  std::lock_guard<std::mutex> lock(mutex);
+  for (const Block& block : idle) std::free(block.memory);
+  idle.clear();
+}
+
+}  // namespace sslk

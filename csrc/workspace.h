@@ -1,0 +1,39 @@
+// Scratch memory that is reused between calls: fresh pages cost more than the work done in them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace sslk {
+
+// A zero-copy carve-up of one cached block. Give the total first, then take() 64-byte aligned
+// parts.
+class Workspace {
+ public:
+  explicit Workspace(size_t bytes);
+  ~Workspace();
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+
+  template <class T>
+  T* take(int64_t count) {
+    T* part = reinterpret_cast<T*>(cursor_);
+    cursor_ += padded<T>(count);
+    return part;
+  }
+
+  template <class T>
+  static size_t padded(int64_t count) {
+    return (size_t(count) * sizeof(T) + 63) & ~size_t(63);
+  }
+
+ private:
+  char* block_;
+  char* cursor_;
+  size_t size_;
+};
+
+// Gives the cached blocks back to the system.
+void release_workspaces();
+
+}  // namespace sslk
