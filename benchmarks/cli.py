@@ -85,7 +85,9 @@ def run(
     precision: Annotated[
         list[str] | None, typer.Option(help="Of float32: highest, high, medium.")
     ] = None,
-    temperature: Annotated[float, typer.Option(help="With --shape only.")] = 0.1,
+    temperature: Annotated[
+        float | None, typer.Option(help="With --shape only; 0.1 when left out.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int | None, typer.Option(help="CPU threads; as many as torch uses.")] = None,
     label: Annotated[str | None, typer.Option(help="Title of the run in reports.")] = None,
@@ -109,7 +111,7 @@ def run(
         *(("--shape", one) for one in shape or []),
         *(("--dtype", one) for one in dtype or []),
         *(("--precision", one) for one in precision or []),
-        ("--temperature", temperature if shape and temperature != 0.1 else None),
+        ("--temperature", temperature),
         ("--device", device if device != "cpu" else None),
         ("--threads", threads),
     ]
@@ -157,7 +159,7 @@ def chosen_cases(
     shapes: list[str] | None = None,
     dtypes: list[str] | None = None,
     precisions: list[str] | None = None,
-    temperature: float = 0.1,
+    temperature: float | None = None,
     device: str = "cpu",
     threads: int | None = None,
 ) -> list[Case]:
@@ -168,6 +170,8 @@ def chosen_cases(
     """
     if threads is not None and threads < 1:
         raise InputError(f"--threads: must be at least 1, got {threads}")
+    if temperature is not None and not shapes:
+        raise InputError("--temperature: the grid has its own, give --shape as well")
     check_device(device)
     wanted_dtypes = [check_dtype(name) for name in dtypes or []]
     wanted_precisions = [check_precision(name) for name in precisions or []]

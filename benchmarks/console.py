@@ -68,7 +68,7 @@ def comparison_table(found: list[Comparison]) -> Table:
     """New time over old time with its interval and the verdict, a row a case and mode."""
     table = Table(title="new time / old time")
     for column in ("case", "mode", "old", "new", "ratio", "relative to", "verdict"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for one in found:
         color = COLORS.get(one.verdict)
         table.add_row(

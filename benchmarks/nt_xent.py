@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -147,20 +149,24 @@ class NTXent(OpBenchmark):
         """Shapes around a SimCLR batch; --quick keeps what two cores finish in minutes."""
         if quick:
             timed = [
-                *self.cases([(64, 32)], KINDS[1:2], TEMPERATURE),
-                *self.cases([(512, 128)], KINDS[:2], TEMPERATURE),
-                *self.cases([(2048, 128)], KINDS, TEMPERATURE),
+                *self.cases([(64, 32)], KINDS[1:2]),
+                *self.cases([(512, 128)], KINDS[:2]),
+                *self.cases([(2048, 128)], KINDS),
             ]
             return timed + self._memory_cases([(8192, 128)], KINDS[1:2])
         shapes = [(512, 128), (2048, 128), (4096, 128), (8192, 128), (4096, 512)]
-        timed = self.cases([(64, 32)], KINDS[1:2], TEMPERATURE)
-        timed += self.cases(shapes, KINDS, TEMPERATURE)
+        timed = self.cases([(64, 32)], KINDS[1:2])
+        timed += self.cases(shapes, KINDS)
         return timed + self._memory_cases([(16384, 128), (65536, 128)], KINDS[:2])
 
     def cases(
-        self, shapes: list[tuple[int, ...]], kinds: list[tuple[str, str]], temperature: float
+        self,
+        shapes: list[tuple[int, ...]],
+        kinds: list[tuple[str, str]],
+        temperature: float | None = None,
     ) -> list[Case]:
         """Every shape in every kind; InputError when 2N is odd or the temperature not above 0."""
+        temperature = TEMPERATURE if temperature is None else temperature
         if not temperature > 0:
             raise InputError(f"--temperature: must be above 0, got {temperature}")
         for shape in shapes:
@@ -176,12 +182,7 @@ class NTXent(OpBenchmark):
     def _memory_cases(
         self, shapes: list[tuple[int, ...]], kinds: list[tuple[str, str]]
     ) -> list[Case]:
-        parameters = {"temperature": TEMPERATURE}
-        return [
-            Case(self.name, shape, *kind, parameters=parameters, memory_only=True)
-            for shape in shapes
-            for kind in kinds
-        ]
+        return [replace(case, memory_only=True) for case in self.cases(shapes, kinds)]
 
     def inputs(self, case: Case, views: str, seed: int = 0) -> tuple[Tensor, ...]:
         """(z1, z2), each [N, D]: normal rows, and their noisy copy or an independent draw."""
@@ -204,12 +205,4 @@ class NTXent(OpBenchmark):
 
     def small(self, case: Case) -> Case:
         """The same features on at most 128 rows."""
-        return Case(
-            case.op,
-            (min(case.shape[0], 128), case.shape[1]),
-            case.dtype,
-            case.precision,
-            case.device,
-            case.threads,
-            case.parameters,
-        )
+        return replace(case, shape=(min(case.shape[0], 128), case.shape[1]))

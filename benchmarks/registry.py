@@ -64,9 +64,12 @@ class OpBenchmark(ABC):
 
     @abstractmethod
     def cases(
-        self, shapes: list[tuple[int, ...]], kinds: list[tuple[str, str]], temperature: float
+        self,
+        shapes: list[tuple[int, ...]],
+        kinds: list[tuple[str, str]],
+        temperature: float | None = None,
     ) -> list[Case]:
-        """Cases for shapes given by the user, each in every (dtype, precision) of `kinds`."""
+        """Cases for given shapes, each in every (dtype, precision) of `kinds`."""
 
     @abstractmethod
     def inputs(self, case: Case, views: str, seed: int = 0) -> tuple[Tensor, ...]:

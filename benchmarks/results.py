@@ -54,7 +54,7 @@ class Skip:
 
 @dataclass(frozen=True)
 class CaseResult:
-    """Everything measured on one case."""
+    """Everything measured on one case. `backend` is our implementation that ran."""
 
     case: Case
     backend: str

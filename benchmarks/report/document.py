@@ -189,10 +189,22 @@ def _summary(run: Results) -> Section | None:
         "that sslkernels is faster. Medians of ratios paired within interleaved rounds, with "
         "95 % bootstrap intervals.",
         *_shape_words(run),
+        *_fallback(run),
         *_busy(run),
     ]
     caption = "The same ratios with their intervals, logarithmic scale, all baselines."
     return Section("Summary", words, _plot(plots.ratios(run), caption), [Table(columns, rows, 2)])
+
+
+def _fallback(run: Results) -> list[str]:
+    """A warning when plain PyTorch ran in place of our kernels."""
+    slow = [result.backend for result in run.cases if result.backend in ("chunked", "reference")]
+    if not slow:
+        return []
+    return [
+        f"Warning: in {len(slow)} of {len(run.cases)} cases sslkernels ran its plain PyTorch "
+        f"implementation ({', '.join(sorted(set(slow)))}) and not its kernels."
+    ]
 
 
 def _busy(run: Results) -> list[str]:
@@ -378,7 +390,7 @@ def _skipped(run: Results) -> Section | None:
 
 def _environment(run: Results) -> Section:
     env = run.environment
-    backends = list(dict.fromkeys(result.backend for result in run.cases))
+    backends = dict.fromkeys(f"{result.case.op}: {result.backend}" for result in run.cases)
     dirty = {True: ", with uncommitted changes", False: "", None: ""}[env.dirty]
     loads = [f"{load:g}" for load in (env.load_before, env.load_after) if load is not None]
     facts = {
@@ -386,7 +398,7 @@ def _environment(run: Results) -> Section:
         "instruction sets": " ".join(env.flags) or "unknown",
         "torch CPU capability": env.torch_capability,
         "sslkernels C++ kernels": env.sslkernels_isa,
-        "what ran": "; ".join(backends),
+        "implementation that ran": ", ".join(backends),
         "GPU": env.gpu or "none",
         "threads": str(env.threads),
         "system": f"{env.system}, Python {env.python}",

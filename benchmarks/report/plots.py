@@ -164,6 +164,8 @@ def _against_rows(
     ]
     if not kinds:
         return None
+    values = [value for r in results if r.case.kind in kinds for value in points(r).values()]
+    subs = (1, 2, 5) if base == 10 and max(values) < 50 * min(values) else (1,)
     drawn = [s for s in SERIES if any(s in points(r) for r in results if r.case.kind in kinds)]
     with matplotlib.rc_context(RC):
         figure, axes = _panels(len(kinds), 3.6)
@@ -179,7 +181,7 @@ def _against_rows(
             sizes = sorted({_rows(r) for r in chosen})
             axis.set_xticks(sizes, list(map(str, sizes)))
             axis.xaxis.set_minor_formatter(NullFormatter())
-            axis.yaxis.set_major_locator(LogLocator(base=base))
+            axis.yaxis.set_major_locator(LogLocator(base=base, subs=subs))
             axis.yaxis.set_minor_locator(NullLocator())
             axis.yaxis.set_major_formatter(
                 FuncFormatter(lambda value, _: unit(value, text.round_number))

@@ -71,6 +71,7 @@ def test_tiny_run_with_torch_compile(tmp_path: Path) -> None:
         (["run", "--shape", "7x8"], "2N must be even"),
         (["run", "--shape", "0x8"], "must be at least 1"),
         (["run", "--shape", "8x8", "--temperature", "0"], "--temperature: must be above 0"),
+        (["run", "--temperature", "0.2"], "--temperature: the grid has its own"),
         (["run", "--device", "toaster"], "--device: got 'toaster'"),
         (["run", "--threads", "0"], "--threads: must be at least 1"),
         (["run", "--dtype", "float64"], "no case of the grid"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def test_html_needs_no_network_and_escapes(pages: tuple[str, str]) -> None:
     assert "@import" not in html
     assert "<script" not in html
     assert "Made-up CPU &lt;2 cores &amp; co&gt;" in html
+    assert "<2 cores" not in html
 
 
 class _Tags(HTMLParser):
@@ -87,13 +89,18 @@ def test_summary_shows_the_ratios(make_results: Callable[..., Results]) -> None:
     ]
 
 
-def test_a_busy_machine_is_said(make_results: Callable[..., Results]) -> None:
-    from dataclasses import replace
+def _warnings(run: Results) -> list[str]:
+    words = (word for section in document(run).sections for word in section.words)
+    return [word for word in words if word.startswith("Warning")]
 
+
+def test_what_spoils_the_figures_is_said(make_results: Callable[..., Results]) -> None:
     run = make_results()
-    assert not any("busy" in word for s in document(run).sections for word in s.words)
+    assert _warnings(run) == []
     busy = replace(run, environment=replace(run.environment, load_before=1.6))
-    assert any("busy" in word for s in document(busy).sections for word in s.words)
+    assert "busy" in " ".join(_warnings(busy))
+    slow = replace(run, cases=[replace(run.cases[0], backend="chunked"), run.cases[1]])
+    assert "in 1 of 2 cases sslkernels ran its plain PyTorch" in " ".join(_warnings(slow))
 
 
 def test_an_empty_run_still_reports(make_results: Callable[..., Results], tmp_path: Path) -> None:

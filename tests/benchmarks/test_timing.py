@@ -33,6 +33,14 @@ def test_the_slow_one_sits_out_after_its_share_and_the_first_never_does() -> Non
     assert len({len(sample.seconds) for sample in samples.values()}) == 1
 
 
+def test_the_first_takes_part_in_every_round_even_when_it_is_the_slow_one() -> None:
+    def slow() -> None:
+        sum(range(2_000_000))
+
+    samples = interleave({"ours": slow, "fast": lambda: None}, BUDGET, "cpu")
+    assert len(samples["ours"].taken) == len(samples["fast"].taken) == BUDGET.max_rounds
+
+
 def test_short_calls_are_repeated_within_a_round() -> None:
     samples = interleave({"one": lambda: None}, replace(BUDGET, sample_seconds=1e-4), "cpu")
     assert samples["one"].calls_per_sample > 1
