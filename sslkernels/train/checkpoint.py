@@ -1,0 +1,80 @@
+"""Save and load the whole state of a run; a kill at any moment leaves the previous file whole."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sslkernels.train.errors import TrainError
+
+TAG = "sslkernels_checkpoint"
+VERSION = 1
+
+
+@dataclass
+class Checkpoint:
+    """All that the next step depends on."""
+
+    settings: dict[str, Any]
+    epoch: int  # epochs done
+    step: int  # steps done
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    scheduler: dict[str, Any]
+    generator: torch.Tensor  # state of the generator behind data order and augmentation
+    torch_rng: torch.Tensor  # state of torch's own generator (dropout and the like)
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Write to a temporary file, then rename it over the old one."""
+    # Not dataclasses.asdict: it would copy every tensor.
+    state = {field.name: getattr(checkpoint, field.name) for field in fields(Checkpoint)}
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save({TAG: VERSION, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    # torch.save reports a full disk as RuntimeError.
+    except (OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise TrainError(
+            f"cannot save {path} (an older one there stays whole): {reason}"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: Path, settings: dict[str, Any]) -> Checkpoint:
+    """Read a checkpoint of a run with the same settings.
+
+    Raises:
+        TrainError: there is no file, it is torn or no checkpoint, it is of another version, or its
+            run had other settings (a resumed run would not be the unbroken one).
+    """
+    if not path.exists():
+        raise TrainError(f"nothing to resume: there is no {path}")
+    try:
+        # weights_only: a checkpoint from elsewhere cannot run code.
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpicklers raise almost anything
+        raise TrainError(f"{path} is torn, or is no checkpoint ({type(error).__name__})") from error
+    if not isinstance(state, dict) or TAG not in state:
+        raise TrainError(f"{path} is not a checkpoint of a training run")
+    version = state.pop(TAG)
+    if version != VERSION:
+        raise TrainError(f"{path} is of version {version}, this program reads version {VERSION}")
+    checkpoint = Checkpoint(**state)
+    differences = [
+        f"{name} {checkpoint.settings.get(name)!r}, not {value!r}"
+        for name, value in settings.items()
+        if checkpoint.settings.get(name) != value
+    ]
+    if differences:
+        raise TrainError(f"{path} is of a run with {'; '.join(differences)}")
+    return checkpoint

@@ -1,0 +1,64 @@
+"""How good are the features? Two answers that need no training of the encoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sslkernels.train.data import Images
+from sslkernels.train.errors import require
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Fractions of the held-out images that are classified correctly."""
+
+    knn: float
+    linear: float
+
+
+@torch.no_grad()
+def features(encoder: nn.Module, images: Tensor, batch_size: int = 1024) -> Tensor:
+    """Features [N, D] on the CPU, in evaluation mode (which is undone)."""
+    weight = next(encoder.parameters())
+    training = encoder.training
+    encoder.eval()
+    out = torch.cat([encoder(batch.to(weight)).float().cpu() for batch in images.split(batch_size)])
+    encoder.train(training)
+    return out
+
+
+def knn_accuracy(
+    bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor, k: int = 20
+) -> float:
+    """Weighted vote of the k nearest by cosine, weight exp(cosine / 0.07) (arXiv 1805.01978)."""
+    similarity = F.normalize(queries, dim=1) @ F.normalize(bank, dim=1).T
+    nearest, index = similarity.topk(min(k, len(bank)), dim=1)
+    # Relative to the nearest of all: the factor does not change the vote.
+    weight = ((nearest - nearest[:, :1]) / 0.07).exp()
+    votes = torch.zeros(len(queries), int(bank_labels.max()) + 1)
+    votes.scatter_add_(1, bank_labels[index], weight)
+    return (votes.argmax(dim=1) == labels).float().mean().item()
+
+
+def linear_accuracy(bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor) -> float:
+    """Logistic regression (scikit-learn) on standardised features."""
+    pipeline, preprocessing, linear_model = (
+        require(f"sklearn.{name}", "scikit-learn")
+        for name in ("pipeline", "preprocessing", "linear_model")
+    )
+    probe = pipeline.make_pipeline(
+        preprocessing.StandardScaler(), linear_model.LogisticRegression(max_iter=1000)
+    )
+    probe.fit(bank.numpy(), bank_labels.numpy())
+    return float(probe.score(queries.numpy(), labels.numpy()))
+
+
+def evaluate(encoder: nn.Module, data: Images) -> Accuracy:
+    """kNN and linear probe on the held-out images, with the training images as reference."""
+    known = features(encoder, data.train), data.train_labels
+    asked = features(encoder, data.test), data.test_labels
+    return Accuracy(knn=knn_accuracy(*known, *asked), linear=linear_accuracy(*known, *asked))

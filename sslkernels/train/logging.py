@@ -1,0 +1,98 @@
+"""What a person sees of a run: progress bar, metrics.csv and TensorBoard."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from sslkernels.train.errors import require
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimiser step; `step` counts from 1."""
+
+    step: int
+    epoch: int
+    loss: float
+    lr: float
+    grad_norm: float
+    images_per_second: float
+
+
+CSV = "metrics.csv"
+COLUMNS = [field.name for field in fields(Step)]
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of metrics.csv; a torn last row (from a kill) is left out."""
+    with path.open(newline="") as file:
+        return [row for row in csv.DictReader(file) if None not in row.values()]
+
+
+class RunLog:
+    """Context manager. `done` steps are kept from an earlier part of the run, later ones dropped:
+    a killed run may have logged steps that came after its last checkpoint."""
+
+    def __init__(self, out: Path, *, console: Console, total: int, done: int) -> None:
+        tensorboard = require("torch.utils.tensorboard", "tensorboard")
+        self._progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]}"),
+            TextColumn("{task.fields[rate]:,.0f} images/s"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=console,
+        )
+        self._task = self._progress.add_task(
+            "train", total=total, completed=done, epoch=0, loss="-", rate=0.0
+        )
+        self._rate = 0.0
+        out.mkdir(parents=True, exist_ok=True)
+        path = out / CSV
+        earlier = read_csv(path) if done and path.exists() else []
+        # A row is a line in the file as soon as it is known.
+        self._file = path.open("w", newline="", buffering=1)
+        self._csv = csv.DictWriter(self._file, COLUMNS)
+        self._csv.writeheader()
+        self._csv.writerows(row for row in earlier if int(row["step"]) <= done)
+        # purge_step hides what an earlier run wrote here from that step on.
+        self._board = tensorboard.SummaryWriter(
+            str(out / "tensorboard"), purge_step=done + 1 if done else 0
+        )
+
+    def step(self, step: Step) -> None:
+        row = asdict(step)
+        self._csv.writerow(row)
+        for name in ("loss", "lr", "grad_norm", "images_per_second"):
+            self._board.add_scalar(f"train/{name}", row[name], step.step)
+        # Smoothed, or nobody could read it.
+        self._rate += (0.1 if self._rate else 1.0) * (step.images_per_second - self._rate)
+        self._progress.update(
+            self._task,
+            completed=step.step,
+            epoch=step.epoch,
+            loss=f"{step.loss:.4f}",
+            rate=self._rate,
+        )
+
+    def __enter__(self) -> RunLog:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+        self._file.close()
+        self._board.close()

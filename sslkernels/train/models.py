@@ -1,0 +1,38 @@
+"""Small networks for small images."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def _block(channels_in: int, channels_out: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1, bias=False),
+        nn.BatchNorm2d(channels_out),
+        nn.ReLU(inplace=True),
+    )
+
+
+def small_convnet(channels: int, width: int = 32) -> tuple[nn.Module, int]:
+    """Three 3 x 3 convolutions and a mean over the image; returns the network and its output size.
+
+    [B, channels, H, W] -> [B, 4 * width]; a quarter million multiplications for an 8 x 8 digit.
+    """
+    encoder = nn.Sequential(
+        _block(channels, width, stride=1),
+        _block(width, 2 * width, stride=2),
+        _block(2 * width, 4 * width, stride=1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
+    return encoder, 4 * width
+
+
+def projection_head(features: int, hidden: int, out: int) -> nn.Module:
+    """SimCLR's g: one hidden layer, thrown away after training."""
+    return nn.Sequential(
+        nn.Linear(features, hidden, bias=False),  # the normalisation would undo a bias
+        nn.BatchNorm1d(hidden),
+        nn.ReLU(inplace=True),
+        nn.Linear(hidden, out),
+    )
