@@ -147,7 +147,7 @@ def availability() -> list[Availability]:
                 device.type,
                 name,
                 case.op,
-                backends._why_not(case.op, name, torch.empty(0, device=device)),
+                backends.why_not(case.op, name, torch.empty(0, device=device)),
             )
             for device in devices()
             for name in backends.NAMES
