@@ -37,7 +37,7 @@ _PRECISIONS = {"highest": 0, "high": 1, "medium": 2}
 _chosen: contextvars.ContextVar[str | None] = contextvars.ContextVar("chosen", default=None)
 _chosen_in_trace: str | None = None
 
-_native_fakes: dict[str, Callable[[], None]] = {}
+_operators: dict[str, Callable[[], None]] = {}
 
 
 class backend:
@@ -81,8 +81,8 @@ def choose(op: str, tensor: Tensor) -> str:
     """Name of the implementation of `op` that runs for `tensor`."""
     name = _chosen_in_trace or _chosen.get()
     if name is None:
-        return "chunked"  # until the C++ kernels are here
-    reason = _why_not(op, name, tensor)
+        return "cpu" if tensor.is_cpu and not _native_problem(op) else "chunked"
+    reason = why_not(op, name, tensor)
     if reason:
         raise RuntimeError(f"{op}: backend {name!r} was asked for, but {reason}")
     return name
@@ -102,10 +102,10 @@ def explain(op: str | Callable[..., object], *tensors: Tensor) -> str:
         ValueError: no operator has this name.
     """
     name = op if isinstance(op, str) else getattr(op, "__name__", repr(op))
-    if name not in _native_fakes:
-        raise ValueError(f"explain: op must be one of {', '.join(_native_fakes)}, got {name!r}")
+    if name not in _operators:
+        raise ValueError(f"explain: op must be one of {', '.join(_operators)}, got {name!r}")
     tensor = tensors[0] if tensors else torch.empty(0)
-    reasons = {candidate: _why_not(name, candidate, tensor) for candidate in NAMES}
+    reasons = {candidate: why_not(name, candidate, tensor) for candidate in NAMES}
     forced = _chosen.get()
     runs = forced or ("chunked" if reasons["cpu"] else "cpu")
     lines = [f"{name} on {tensor.device}" + (f", backend {forced!r} forced" if forced else "")]
@@ -118,14 +118,23 @@ def explain(op: str | Callable[..., object], *tensors: Tensor) -> str:
     return "\n".join(lines)
 
 
+def why_not(op: str, name: str, tensor: Tensor) -> str:
+    """Why implementation `name` of `op` cannot run for `tensor`, or an empty string if it can."""
+    if name in _NOT_YET:
+        return _NOT_YET[name]
+    if name == "cpu":
+        return _native_problem(op) if tensor.is_cpu else f"the tensor is on {tensor.device}"
+    return ""
+
+
 def matmul_precision() -> int:
     """`torch.get_float32_matmul_precision()` as a number: highest 0, high 1, medium 2."""
     return _PRECISIONS[_matmul_precision_name()]
 
 
-def add(op: str, register_native_fakes: Callable[[], None]) -> None:
-    """Make an operator known; the function runs once, when its C++ side has been loaded."""
-    _native_fakes[op] = register_native_fakes
+def add(op: str, complete_native: Callable[[], None]) -> None:
+    """Make an operator known; `complete_native` runs once, when its C++ side has been loaded."""
+    _operators[op] = complete_native
 
 
 # Constant while tracing. Dynamo's own guard on global state notices a change of the precision.
@@ -134,24 +143,21 @@ def _matmul_precision_name() -> str:
     return torch.get_float32_matmul_precision()
 
 
-def _why_not(op: str, name: str, tensor: Tensor) -> str:
-    if name in _NOT_YET:
-        return _NOT_YET[name]
-    if name == "cpu":
-        return _native_problem(op) if tensor.is_cpu else f"the tensor is on {tensor.device}"
-    return ""
-
-
+# A function of its own: Dynamo traces through a cache, but not through a constant result.
 @torch.compiler.assume_constant_result
-@functools.cache
 def _native_problem(op: str) -> str:
-    """Load the C++ kernels; why `op` has none, or an empty string when it has."""
+    """Why `op` has no C++ kernel here, or an empty string when it has."""
+    return _prepare_native(op)
+
+
+@functools.cache
+def _prepare_native(op: str) -> str:
     problem = _load_native()
     if problem:
         return problem
     if not hasattr(torch.ops.sslkernels, f"{op}_forward"):
         return f"{op} has no C++ kernel"
-    _native_fakes[op]()
+    _operators[op]()
     return ""
 
 

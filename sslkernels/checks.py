@@ -101,7 +101,9 @@ def reduction(op: str, value: object) -> None:
         raise ValueError(f"{op}: reduction must be one of {', '.join(REDUCTIONS)}, got {value!r}")
 
 
-def positive_scalar(op: str, name: str, value: object, like: Tensor, like_name: str) -> None:
+def positive_scalar(
+    op: str, name: str, value: object, like: Tensor | None = None, like_name: str = ""
+) -> None:
     """`value` is a positive finite number, or a floating tensor with one element that holds one.
 
     What a tensor holds is looked at only where that costs no synchronisation and is possible at
@@ -123,13 +125,13 @@ def positive_scalar(op: str, name: str, value: object, like: Tensor, like_name: 
         raise ValueError(f"{op}: {name} must be positive and finite, got {number}")
 
 
-def scalar_tensor(op: str, name: str, value: Tensor, like: Tensor, like_name: str) -> None:
+def scalar_tensor(op: str, name: str, value: Tensor, like: Tensor | None, like_name: str) -> None:
     """`value` is a floating tensor with one element, on the CPU or on the device of `like`."""
     tensor(op, name, value)
     if value.dim() > 1 or value.numel() != 1:
         raise ValueError(f"{op}: {name} must have one element, got shape {_shape(value)}")
     floating(op, name, value)
-    if not value.is_cpu:
+    if like is not None and not value.is_cpu:
         same_device(op, name, value, like_name, like)
 
 

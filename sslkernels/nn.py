@@ -7,11 +7,25 @@ import math
 import torch
 from torch import Tensor, nn
 
+from sslkernels import checks
 from sslkernels.losses.nt_xent import nt_xent
 
 
 class NTXentLoss(nn.Module):
-    """`sslkernels.nt_xent` as a module, with an optionally learnable temperature."""
+    """`sslkernels.nt_xent` as a module, with an optionally learnable temperature.
+
+    Args:
+        temperature: the temperature, or its first value when it is learnable.
+        learnable: train it. The parameter is `log_temperature`, so the temperature stays positive.
+        normalize, reduction, decoupled: as for `sslkernels.nt_xent`.
+
+    Shape:
+        z1, z2: [N, D]; the loss is 0-dim, or [2N] for reduction "none".
+
+    Raises:
+        TypeError, ValueError: the temperature is not a positive finite float, or the reduction is
+            unknown; at the call, as `sslkernels.nt_xent`.
+    """
 
     def __init__(
         self,
@@ -23,22 +37,25 @@ class NTXentLoss(nn.Module):
         decoupled: bool = False,
     ) -> None:
         super().__init__()
-        self.log_temperature = (
-            nn.Parameter(torch.tensor(math.log(temperature))) if learnable else None
-        )
-        self.fixed_temperature = temperature
+        checks.positive_scalar("NTXentLoss", "temperature", temperature)
+        checks.reduction("NTXentLoss", reduction)
         self.normalize = normalize
         self.reduction = reduction
         self.decoupled = decoupled
+        self._temperature = float(temperature)
+        self.log_temperature = None
+        if learnable:
+            self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
 
     @property
     def temperature(self) -> float | Tensor:
+        """A float, or a tensor connected to `log_temperature` when learnable."""
         if self.log_temperature is None:
-            return self.fixed_temperature
+            return self._temperature
         return self.log_temperature.exp()
 
     def forward(self, z1: Tensor, z2: Tensor) -> Tensor:
-        loss = nt_xent(
+        return nt_xent(
             z1,
             z2,
             self.temperature,
@@ -46,5 +63,10 @@ class NTXentLoss(nn.Module):
             reduction=self.reduction,
             decoupled=self.decoupled,
         )
-        assert isinstance(loss, Tensor)
-        return loss
+
+    def extra_repr(self) -> str:
+        return (
+            f"temperature={float(self.temperature):g}, "
+            f"learnable={self.log_temperature is not None}, normalize={self.normalize}, "
+            f"reduction={self.reduction!r}, decoupled={self.decoupled}"
+        )

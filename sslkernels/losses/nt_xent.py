@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from sslkernels import backends, checks
 from sslkernels.checks import accumulate_dtype
+from sslkernels.operators import complete_native, define_chunked, second_order
 from sslkernels.similarity import chunked, logsumexp, weighted_logsumexp
-from sslkernels.similarity.op import scale_tensor, second_order
+from sslkernels.similarity.op import scale_tensor
 
 
 def nt_xent(
@@ -144,13 +145,16 @@ class _NTXent(Function):
     @staticmethod
     def setup_context(ctx, inputs, output):
         z1, z2, scale, *ctx.settings = inputs
-        _, lse, inv_norm = output
-        ctx.mark_non_differentiable(lse, inv_norm)
+        _, row_stat, inv_norm = output
+        ctx.mark_non_differentiable(row_stat, inv_norm)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(lse, inv_norm, z1, z2, scale)
+        ctx.save_for_backward(row_stat, inv_norm, z1, z2, scale)
 
     @staticmethod
-    def backward(ctx, grad, *_):
+    def backward(ctx, *grads):
+        grad = grads[0]
+        if grad is None:
+            return (None,) * 7
         saved = ctx.saved_tensors
         dz1, dz2, dscale = _NTXentBackward.apply(grad.contiguous(), *saved, *ctx.settings)
         return dz1, dz2, dscale, None, None, None, None
@@ -160,10 +164,12 @@ class _NTXentBackward(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(grad, lse, inv_norm, z1, z2, scale, normalize, decoupled, reduction, precision):
+    def forward(
+        grad, row_stat, inv_norm, z1, z2, scale, normalize, decoupled, reduction, precision
+    ):
         backward = torch.ops.sslkernels.nt_xent_backward.default
         return backward(
-            grad, lse, inv_norm, z1, z2, scale, normalize, decoupled, reduction, precision
+            grad, row_stat, inv_norm, z1, z2, scale, normalize, decoupled, reduction, precision
         )
 
     @staticmethod
@@ -203,29 +209,28 @@ def _contrastive_accuracy(z1: Tensor, z2: Tensor, normalize: bool) -> Tensor:
 def _fake_nt_xent_forward(z1, z2, scale, normalize, decoupled, reduction, precision):
     n, dtype = 2 * z1.shape[0], accumulate_dtype(z1.dtype)
     loss = z1.new_empty((n,) if reduction == "none" else (), dtype=dtype)
-    lse, inv_norm = z1.new_empty(n, dtype=dtype), z1.new_empty(n if normalize else 0, dtype=dtype)
-    return loss, lse, inv_norm
+    inv_norm = z1.new_empty(n if normalize else 0, dtype=dtype)
+    return loss, z1.new_empty((2, n), dtype=dtype), inv_norm
 
 
-def _fake_nt_xent_backward(
-    grad, lse, inv_norm, z1, z2, scale, normalize, decoupled, reduction, precision
-):
+def _fake_nt_xent_backward(grad, row_stat, inv_norm, z1, *settings):
     dscale = z1.new_empty((), dtype=accumulate_dtype(z1.dtype))
-    return torch.empty_like(z1), torch.empty_like(z2), dscale
+    return torch.empty_like(z1), torch.empty_like(z1), dscale
 
 
 def _fake_contrastive_accuracy(z1, z2, normalize):
     return z1.new_empty((), dtype=accumulate_dtype(z1.dtype))
 
 
-def _register_native_fakes() -> None:
-    register = torch.library.register_fake
-    register("sslkernels::nt_xent_forward", _fake_nt_xent_forward)
-    register("sslkernels::nt_xent_backward", _fake_nt_xent_backward)
-
-
-_library = torch.library.Library("sslkernels_chunked", "FRAGMENT")
-_library.define("contrastive_accuracy(Tensor z1, Tensor z2, bool normalize) -> Tensor")
-_library.impl("contrastive_accuracy", _contrastive_accuracy, "CompositeExplicitAutograd")
-torch.library.register_fake("sslkernels_chunked::contrastive_accuracy", _fake_contrastive_accuracy)
-backends.add("nt_xent", _register_native_fakes)
+define_chunked(
+    "contrastive_accuracy",
+    "(Tensor z1, Tensor z2, bool normalize) -> Tensor",
+    _contrastive_accuracy,
+    _fake_contrastive_accuracy,
+)
+backends.add(
+    "nt_xent",
+    lambda: complete_native(
+        nt_xent_forward=_fake_nt_xent_forward, nt_xent_backward=_fake_nt_xent_backward
+    ),
+)

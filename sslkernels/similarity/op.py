@@ -10,7 +10,6 @@ through it; asking for its derivative is an error that says what to do.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,21 +17,8 @@ from torch.autograd import Function
 
 from sslkernels import backends, checks
 from sslkernels.checks import accumulate_dtype
+from sslkernels.operators import NAMESPACES, complete_native, define_chunked, second_order
 from sslkernels.similarity import chunked, reference
-
-SCHEMAS = {
-    "logsumexp_forward": "(Tensor q, Tensor? k, Tensor scale, Tensor? bias, int[] exclude,"
-    " int precision) -> Tensor",
-    "logsumexp_backward": "(Tensor grad, Tensor lse, Tensor q, Tensor? k, Tensor scale,"
-    " Tensor? bias, int[] exclude, int precision) -> (Tensor, Tensor, Tensor, Tensor)",
-    "weighted_logsumexp_forward": "(Tensor q, Tensor? k, Tensor row_weight, Tensor scale,"
-    " Tensor? bias, int[] exclude, int precision)"
-    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
-}
-NAMESPACES: dict[str, Any] = {
-    "cpu": torch.ops.sslkernels,
-    "chunked": torch.ops.sslkernels_chunked,
-}
 
 
 def logsumexp(
@@ -125,14 +111,6 @@ def scale_tensor(scale: float | Tensor, q: Tensor) -> Tensor:
     return scale.reshape(()).to(q.device, dtype)
 
 
-def second_order(op: str) -> RuntimeError:
-    """The error for a second derivative through a fused operator."""
-    return RuntimeError(
-        f"{op}: the fused implementations have no second derivative; compute the loss inside "
-        "`with sslkernels.backend('reference'):`, which is differentiable any number of times"
-    )
-
-
 def _prepare(
     op: str,
     q: Tensor,
@@ -185,10 +163,10 @@ class _LogSumExp(Function):
         ctx.save_for_backward(output, q, k, scale, bias)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx, *grads):
         lse, q, k, scale, bias = ctx.saved_tensors
         dq, dk, dscale, dbias = _LogSumExpBackward.apply(
-            grad.contiguous(), lse, q, k, scale, bias, *ctx.settings
+            grads[0].contiguous(), lse, q, k, scale, bias, *ctx.settings
         )
         dk = None if k is None else dk
         dbias = None if bias is None else dbias
@@ -231,9 +209,11 @@ class _WeightedLogSumExp(Function):
         ctx.save_for_backward(*gradients, q, k, row_weight, scale, bias)
 
     @staticmethod
-    def backward(ctx, grad, *_):
+    def backward(ctx, *grads):
+        if grads[0] is None:
+            return (None,) * 8
         saved = ctx.saved_tensors
-        dq, dk, dweight, dscale, dbias = _WeightedLogSumExpBackward.apply(grad, *saved)
+        dq, dk, dweight, dscale, dbias = _WeightedLogSumExpBackward.apply(grads[0], *saved)
         _, k, _, _, bias = saved[5:]
         dk = None if k is None else dk
         dbias = None if bias is None else dbias
@@ -283,25 +263,34 @@ def _fake_gradients(q, k, bias):
     return torch.empty_like(q), dk, dscale, dbias
 
 
-def _register_fakes(namespace: str, names: Sequence[str]) -> None:
-    for name in names:
-        torch.library.register_fake(f"{namespace}::{name}", _FAKES[name])
-
-
-_FAKES = {
-    "logsumexp_forward": _fake_logsumexp_forward,
-    "logsumexp_backward": _fake_logsumexp_backward,
-    "weighted_logsumexp_forward": _fake_weighted_logsumexp_forward,
-}
-_library = torch.library.Library("sslkernels_chunked", "FRAGMENT")
-for _name, _schema in SCHEMAS.items():
-    _library.define(_name + _schema)
-    _library.impl(_name, getattr(chunked, _name), "CompositeExplicitAutograd")
-_register_fakes("sslkernels_chunked", list(SCHEMAS))
-backends.add(
-    "logsumexp",
-    lambda: _register_fakes("sslkernels", ["logsumexp_forward", "logsumexp_backward"]),
+define_chunked(
+    "logsumexp_forward",
+    "(Tensor q, Tensor? k, Tensor scale, Tensor? bias, int[] exclude, int precision) -> Tensor",
+    chunked.logsumexp_forward,
+    _fake_logsumexp_forward,
+)
+define_chunked(
+    "logsumexp_backward",
+    "(Tensor grad, Tensor lse, Tensor q, Tensor? k, Tensor scale, Tensor? bias, int[] exclude,"
+    " int precision) -> (Tensor dq, Tensor dk, Tensor dscale, Tensor dbias)",
+    chunked.logsumexp_backward,
+    _fake_logsumexp_backward,
+)
+define_chunked(
+    "weighted_logsumexp_forward",
+    "(Tensor q, Tensor? k, Tensor row_weight, Tensor scale, Tensor? bias, int[] exclude,"
+    " int precision) -> (Tensor value, Tensor lse, Tensor dq, Tensor dk, Tensor dscale,"
+    " Tensor dbias)",
+    chunked.weighted_logsumexp_forward,
+    _fake_weighted_logsumexp_forward,
 )
 backends.add(
-    "weighted_logsumexp", lambda: _register_fakes("sslkernels", ["weighted_logsumexp_forward"])
+    "logsumexp",
+    lambda: complete_native(
+        logsumexp_forward=_fake_logsumexp_forward, logsumexp_backward=_fake_logsumexp_backward
+    ),
+)
+backends.add(
+    "weighted_logsumexp",
+    lambda: complete_native(weighted_logsumexp_forward=_fake_weighted_logsumexp_forward),
 )

@@ -1,0 +1,64 @@
+"""Registration of operators with torch.
+
+The C++ operators live in `torch.ops.sslkernels`, their plain PyTorch twins, with the same names and
+schemas, in `torch.ops.sslkernels_chunked`. Both get the same fake and the same vmap rule here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+NAMESPACES: dict[str, Any] = {
+    "cpu": torch.ops.sslkernels,
+    "chunked": torch.ops.sslkernels_chunked,
+}
+
+_chunked = torch.library.Library("sslkernels_chunked", "FRAGMENT")
+
+
+def define_chunked(
+    name: str, schema: str, implementation: Callable[..., Any], fake: Callable[..., Any]
+) -> None:
+    """Define a plain PyTorch operator that runs on any device."""
+    _chunked.define(name + schema)
+    _chunked.impl(name, implementation, "CompositeExplicitAutograd")
+    _complete("sslkernels_chunked", name, fake)
+
+
+def complete_native(**fakes: Callable[..., Any]) -> None:
+    """Give loaded C++ operators what they lack: a fake and a vmap rule each."""
+    for name, fake in fakes.items():
+        _complete("sslkernels", name, fake)
+
+
+def second_order(op: str) -> RuntimeError:
+    """The error for a second derivative through a fused operator."""
+    return RuntimeError(
+        f"{op}: the fused implementations have no second derivative; compute the loss inside "
+        "`with sslkernels.backend('reference'):`, which is differentiable any number of times"
+    )
+
+
+def _complete(namespace: str, name: str, fake: Callable[..., Any]) -> None:
+    torch.library.register_fake(f"{namespace}::{name}", fake)
+    operator = getattr(getattr(torch.ops, namespace), name).default
+
+    def vmap_rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
+        """One call for each element of the batch: a batch of losses has no larger product."""
+        results = []
+        for index in range(info.batch_size):
+            element = [
+                arg.select(dim, index).contiguous() if isinstance(dim, int) else arg
+                for arg, dim in zip(args, in_dims, strict=True)
+            ]
+            results.append(operator(*element))
+        if isinstance(results[0], Tensor):
+            return torch.stack(results), 0
+        outputs = tuple(torch.stack(column) for column in zip(*results, strict=True))
+        return outputs, (0,) * len(outputs)
+
+    torch.library.register_vmap(f"{namespace}::{name}", vmap_rule)
