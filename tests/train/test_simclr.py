@@ -95,7 +95,7 @@ def test_a_stopped_and_resumed_run_is_the_unbroken_one(
 def test_a_torn_last_row_of_the_log_is_no_obstacle(train, settings, tmp_path):
     _, rows = train(settings(), tmp_path)
     path = tmp_path / "metrics.csv"
-    path.write_text(path.read_text() + "34,4,3.2")
+    path.write_text(path.read_text() + "3")  # of step 34, or so it would have been
     _, again = train(settings(), tmp_path, resume=True)
     assert again == rows
 
