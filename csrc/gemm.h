@@ -1,7 +1,9 @@
-// Small matrix products on this ISA's multiply-add units, float and double.
+// Small matrix products, float and double: our own on this ISA's multiply-add units, or those of
+// the BLAS inside libtorch.
 //
-// On the machines measured it reaches the rate of the vendor BLAS at these block sizes, so nothing
-// is linked and the same source serves every ISA (docs/performance.md).
+// With 512-bit vectors our own reach the rate of the BLAS at these block sizes
+// (docs/performance.md). Below that the BLAS is asked, where there is one: it may know instructions
+// that we do not use.
 #pragma once
 
 #include <algorithm>
@@ -82,6 +84,55 @@ void block_product(Strided<T> a, const T* b, int64_t panel_step, int64_t rows, i
   for (int64_t j = 0; j < columns; j += kPanel<T>) {
     panel_product<T, kRows>(a, b + j / kPanel<T> * panel_step, rows, depth, c + j, ldc, accumulate);
   }
+}
+
+// The BLAS, as C[rows, columns] = A B + beta C on row-major matrices.
+#if defined(__linux__)
+extern "C" {
+#define SSLK_BLAS_GEMM(name, T)                                                                   \
+  __attribute__((weak)) void name(const char*, const char*, const int*, const int*, const int*,   \
+                                  const T*, const T*, const int*, const T*, const int*, const T*, \
+                                  T*, const int*);
+SSLK_BLAS_GEMM(sgemm_, float)
+SSLK_BLAS_GEMM(dgemm_, double)
+#undef SSLK_BLAS_GEMM
+}
+template <class T>
+bool use_blas() {
+  const void* found = sizeof(T) == 8 ? (const void*)&dgemm_ : (const void*)&sgemm_;
+  return kVectorBytes < 64 && found != nullptr;
+}
+#else
+template <class T>
+bool use_blas() {
+  return false;
+}
+#endif
+
+template <class T>
+struct Transposable {
+  const T* data;
+  int64_t leading;
+  bool transposed;  // data holds the transpose
+};
+
+template <class T>
+void blas_product(Transposable<T> a, Transposable<T> b, int64_t rows, int64_t columns,
+                  int64_t depth, T beta, T* c, int64_t ldc) {
+#if defined(__linux__)
+  // Fortran sees the transposes of row-major matrices: C^T = B^T A^T.
+  const char of_a = a.transposed ? 'T' : 'N', of_b = b.transposed ? 'T' : 'N';
+  const int m = int(columns), n = int(rows), k = int(depth);
+  const int lda = int(a.leading), ldb = int(b.leading), ld = int(ldc);
+  const T one = 1;
+  if constexpr (sizeof(T) == 8) {
+    dgemm_(&of_b, &of_a, &m, &n, &k, &one, b.data, &ldb, a.data, &lda, &beta, c, &ld);
+  } else {
+    sgemm_(&of_b, &of_a, &m, &n, &k, &one, b.data, &ldb, a.data, &lda, &beta, c, &ld);
+  }
+#else
+  (void)a, (void)b, (void)rows, (void)columns, (void)depth, (void)beta, (void)c, (void)ldc;
+#endif
 }
 
 }  // namespace sslk

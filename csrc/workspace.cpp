@@ -54,6 +54,9 @@ Workspace::Workspace(size_t bytes) {
 }
 
 Workspace::~Workspace() {
+#if SSLK_GUARD_BYTES
+  ASAN_UNPOISON_MEMORY_REGION(block_, size_);
+#endif
   std::lock_guard<std::mutex> lock(mutex);
   idle.push_back({block_, size_});
   while (!idle.empty() && idle_bytes() > kKeepBytes) {

@@ -4,6 +4,14 @@
 #include <cstddef>
 #include <cstdint>
 
+// Under AddressSanitizer every part is followed by bytes that nobody may touch.
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#define SSLK_GUARD_BYTES 64
+#else
+#define SSLK_GUARD_BYTES 0
+#endif
+
 namespace sslk {
 
 // A zero-copy carve-up of one cached block. Give the total first, then take() 64-byte aligned
@@ -19,12 +27,16 @@ class Workspace {
   T* take(int64_t count) {
     T* part = reinterpret_cast<T*>(cursor_);
     cursor_ += padded<T>(count);
+#if SSLK_GUARD_BYTES
+    char* end = reinterpret_cast<char*>(part) + size_t(count) * sizeof(T);
+    ASAN_POISON_MEMORY_REGION(end, cursor_ - end);
+#endif
     return part;
   }
 
   template <class T>
   static size_t padded(int64_t count) {
-    return (size_t(count) * sizeof(T) + 63) & ~size_t(63);
+    return ((size_t(count) * sizeof(T) + 63) & ~size_t(63)) + SSLK_GUARD_BYTES;
   }
 
  private:

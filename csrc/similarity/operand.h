@@ -13,9 +13,10 @@ class Operand {
   Operand(int64_t rows, int64_t d)
       : rows_(pad_rows(rows)), d_(d), width_((d + kPanel<T> - 1) / kPanel<T> * kPanel<T>) {}
 
-  size_t bytes() const { return 3 * Workspace::padded<T>(rows_ * width_); }
+  size_t bytes() const { return (use_blas<T>() ? 1 : 3) * Workspace::padded<T>(rows_ * width_); }
   void place(Workspace& workspace) {
     natural_ = workspace.take<T>(rows_ * width_);
+    if (use_blas<T>()) return;
     transposed_ = workspace.take<T>(rows_ * width_);
     panels_ = workspace.take<T>(rows_ * width_);
   }
@@ -26,6 +27,7 @@ class Operand {
 
   // Makes the two other forms of rows [begin, end), multiples of kRowPadding, from row().
   void pack(int64_t begin, int64_t end) const {
+    if (use_blas<T>()) return;
     for (int64_t i = begin; i < end; ++i) {
       const T* source = row(i);
       T* column = transposed_ + i / kPanel<T> * kPanel<T> * width_ + i % kPanel<T>;
@@ -40,11 +42,20 @@ class Operand {
   // S[rows, columns] = this[i.., :] other[j.., :]^T.
   void scores(int64_t i, int64_t rows, const Operand& other, int64_t j, int64_t columns, T* s,
               int64_t lds) const {
+    if (use_blas<T>()) {
+      const Transposable<T> keys{other.row(j), width_, true};
+      return blas_product<T>({row(i), width_, false}, keys, rows, columns, d_, T(0), s, lds);
+    }
     block_product<T>({row(i), width_, 1}, other.transposed_ + j * width_, kPanel<T> * width_, rows,
                      columns, d_, s, lds, false);
   }
   // C[rows, width] += W[rows, count] this[j.., :]; W is strided, so that W^T needs no copy.
   void accumulate(Strided<T> w, int64_t rows, int64_t j, int64_t count, T* c) const {
+    if (use_blas<T>()) {
+      const Transposable<T> weights{w.data, std::max(w.row, w.column), w.column != 1};
+      return blas_product<T>(weights, {row(j), width_, false}, rows, width_, count, T(1), c,
+                             width_);
+    }
     block_product<T>(w, panels_ + j * kPanel<T>, kPanel<T> * rows_, rows, width_, count, c, width_,
                      true);
   }

@@ -11,180 +11,25 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 #include <vector>
 
 #include "../parallel.h"
 #include "../rows.h"
 #include "../workspace.h"
 #include "amx.h"
-#include "exp_avx512.h"
+#include "amx_panels.h"
+#include "amx_tiles.h"
 #include "row_stat.h"
 
 namespace sslk::amx {
 namespace {
 
-constexpr int kGroup = 32;  // rows and columns of one score tile: 2 x 2 tile registers
-
-// ---- rows of the views ---------------------------------------------------------------------
-
-// 16 elements of a row from column d on, zero past the end.
-template <Dtype T>
-SSLK_INLINE __m512 load16(const void* row, int64_t d, __mmask16 mask) {
-  if constexpr (T == Dtype::kFloat32) {
-    return _mm512_maskz_loadu_ps(mask, static_cast<const float*>(row) + d);
-  } else {
-    const __m256i half = _mm256_maskz_loadu_epi16(mask, static_cast<const uint16_t*>(row) + d);
-    if constexpr (T == Dtype::kFloat16) return _mm512_cvtph_ps(half);
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
-  }
-}
-
-template <Dtype T>
-SSLK_INLINE void store16(void* row, int64_t d, __mmask16 mask, __m512 x) {
-  if constexpr (T == Dtype::kFloat32) {
-    _mm512_mask_storeu_ps(static_cast<float*>(row) + d, mask, x);
-  } else {
-    __m256i half;
-    if constexpr (T == Dtype::kFloat16) {
-      half = _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    } else {
-      half = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x));
-    }
-    _mm256_mask_storeu_epi16(static_cast<uint16_t*>(row) + d, mask, half);
-  }
-}
-
-SSLK_INLINE __mmask16 tail_mask(int64_t d, int64_t width) {
-  const int64_t left = width - d;
-  return left >= 16 ? 0xffff : left <= 0 ? 0 : __mmask16((1u << left) - 1);
-}
-
-// ---- operands -------------------------------------------------------------------------------
-
-// Z in the forms that the four operands of the algorithm want, rows and columns padded to 32:
-//   scores S = Z Z^T:  a (rows) and b (columns);  dZ += W Z: v;  dZ^T += Z^T W: t.
-template <int Splits>
-struct Panels {
-  int64_t groups;  // of 32 rows
-  int64_t depth;   // tiles of 32 along D
-  bf16 *a, *b, *v = nullptr, *t = nullptr;
-
-  Panels(int64_t rows, int64_t d) : groups((rows + 31) / 32), depth((d + 31) / 32) {}
-
-  int64_t elements() const { return groups * 2 * depth * Splits * kTileElements; }
-  void place(Workspace& workspace, bool backward) {
-    a = workspace.take<bf16>(elements());
-    b = workspace.take<bf16>(elements());
-    if (backward) v = workspace.take<bf16>(elements());
-    if (backward) t = workspace.take<bf16>(elements());
-  }
-  size_t bytes(bool backward) const {
-    return (backward ? 4 : 2) * Workspace::padded<bf16>(elements());
-  }
-
-  int64_t row_tile() const { return depth * Splits * kTileElements; }  // a, b: step of 16 rows
-  int64_t group() const { return 2 * row_tile(); }                     // all: step of 32 rows
-
-  // Rows 16 i.. as A or B operand, walking along D.
-  Operand rows_of(const bf16* panel, int64_t g) const {
-    return {panel + g * group(), panel + g * group() + row_tile(), Splits * kTileElements};
-  }
-  // Columns 32 d.. of Z (v) or rows of Z^T (t) from group g on, walking along the rows of Z.
-  Operand columns_of(const bf16* panel, int64_t g, int64_t d) const {
-    const bf16* first = panel + g * group() + 2 * d * Splits * kTileElements;
-    return {first, first + Splits * kTileElements, group()};
-  }
-};
-
-// Writes one group of 32 rows, given as float32 [32, 32 * depth], into the panels.
-template <int Splits>
-void pack_group(const Panels<Splits>& panels, int64_t g, const float* rows) {
-  const int64_t width = panels.depth * 32;
-  alignas(64) bf16 part[Splits][2 * kTileElements];  // 32 rows x 32 columns
-  for (int64_t k = 0; k < panels.depth; ++k) {
-    for (int r = 0; r < 32; ++r) {
-      __m512 low = _mm512_load_ps(rows + r * width + k * 32);
-      __m512 high = _mm512_load_ps(rows + r * width + k * 32 + 16);
-      auto put = [&](int s, __m512 x, __m512 y) {
-        _mm512_store_si512(part[s] + r * 32, to_bf16(x, y));
-      };
-      if constexpr (Splits >= 2) put(0, take_part<false>(low), take_part<false>(high));
-      if constexpr (Splits == 3) put(1, take_part<false>(low), take_part<false>(high));
-      put(Splits - 1, low, high);
-    }
-    for (int s = 0; s < Splits; ++s) {
-      for (int tile = 0; tile < 2; ++tile) {
-        const bf16* source = part[s] + tile * kTileElements;
-        const int64_t at =
-            g * panels.group() + tile * panels.row_tile() + (k * Splits + s) * kTileElements;
-        std::memcpy(panels.a + at, source, 1024);
-        transpose(source, panels.b + at);
-      }
-      if (panels.v == nullptr) continue;
-      for (int half = 0; half < 2; ++half) {
-        const int64_t at = g * panels.group() + ((2 * k + half) * Splits + s) * kTileElements;
-        for (int pair = 0; pair < 16; ++pair) {
-          auto sixteen = [&](int r) {
-            return _mm512_cvtepu16_epi32(
-                _mm256_load_si256(reinterpret_cast<const __m256i*>(part[s] + r * 32 + half * 16)));
-          };
-          const __m512i odd = _mm512_slli_epi32(sixteen(2 * pair + 1), 16);
-          _mm512_store_si512(panels.v + at + pair * 32, _mm512_or_si512(sixteen(2 * pair), odd));
-        }
-        transpose(panels.v + at, panels.t + at);
-      }
-    }
-  }
-}
-
-// Reads 32 rows from row 32 g on into float32 [32, width], normalised on request; rows past the end
-// are zero. A row that holds NaN or inf becomes NaN throughout, so that every score with it is NaN.
-// Returns the largest squared norm. inv_norm is written by the forward and read by the backward.
-template <Dtype T, bool Forward>
-float load_group(const Symmetric& problem, int64_t g, int64_t width, float* rows, float* inv_norm) {
-  const Views& views = problem.views;
-  float largest = 0;
-  for (int r = 0; r < 32; ++r) {
-    const int64_t i = g * 32 + r;
-    float* out = rows + r * width;
-    if (i >= views.rows()) {
-      std::fill(out, out + width, 0.0f);
-      continue;
-    }
-    const void* row = view_row(views, i);
-    __m512 squares = _mm512_setzero_ps();
-    for (int64_t d = 0; d < width; d += 16) {
-      const __m512 x = load16<T>(row, d, tail_mask(d, views.d));
-      _mm512_store_ps(out + d, x);
-      squares = _mm512_fmadd_ps(x, x, squares);
-    }
-    const float square = _mm512_reduce_add_ps(squares);
-    float factor = 1.0f;
-    if (problem.normalize) {
-      factor = Forward ? 1.0f / std::max(std::sqrt(square), float(kNormEpsilon)) : inv_norm[i];
-    }
-    if (!std::isfinite(square)) {  // an element is not finite, or the squares overflowed
-      const auto finite = [](float x) { return std::isfinite(x); };
-      if (!std::all_of(out, out + width, finite)) factor = std::numeric_limits<float>::quiet_NaN();
-    }
-    if (problem.normalize && Forward) inv_norm[i] = factor;
-    if (std::isnan(factor)) {
-      std::fill(out, out + width, factor);
-    } else if (problem.normalize) {
-      for (int64_t d = 0; d < width; d += 16) {
-        const __m512 x = _mm512_mul_ps(_mm512_load_ps(out + d), _mm512_set1_ps(factor));
-        _mm512_store_ps(out + d, x);
-      }
-    }
-    if (!problem.normalize) largest = std::max(largest, std::isnan(factor) ? 0.0f : square);
-  }
-  return largest;
-}
-
 // ---- one problem ----------------------------------------------------------------------------
 
-template <int Splits>
+// Scores are sums of Parts bfloat16 parts of Z; the weights W and the values Z that they multiply
+// have ValueParts. The positive pair, which a trained encoder's gradient hangs on, stays out of W
+// and is added in float32: what is left in W are many terms with independent roundings.
+template <int Parts, int ValueParts>
 class SymmetricKernel {
  public:
   explicit SymmetricKernel(const Symmetric& problem)
@@ -218,7 +63,7 @@ class SymmetricKernel {
   bool backward(const SymmetricBackward<float>& out) {
     const int64_t padded = panels_.groups * kGroup;
     const int64_t accumulator = padded * panels_.depth * 32;
-    const int64_t weights = stripe_ * stripe_ * 2 * Splits * kTileElements;
+    const int64_t weights = stripe_ * stripe_ * 2 * ValueParts * kTileElements;
     const int workers = thread_count();
     Workspace workspace(panels_.bytes(true) + 2 * Workspace::padded<float>(padded) +
                         Workspace::padded<float>(panels_.groups) +
@@ -258,6 +103,9 @@ class SymmetricKernel {
   }
 
  private:
+  using Sums = ExpSums<Parts>;
+  using TileWeights = Weights<ValueParts>;
+
   // Fills the panels; false when scores may be too large for the shared exponential.
   template <bool Forward>
   bool pack(float* inv_norm) {
@@ -329,36 +177,9 @@ class SymmetricKernel {
 
   // ---- forward ----
 
-  // Exponentials of one 32 x 32 score tile, row pair by row pair, added to the row and column sums.
-  struct ExpSums {
-    static constexpr int kDegree = Splits == 1 ? 4 : 5;
-    __m512 c;
-    __m512 rows[kGroup];  // running sums of the strip of tiles with these rows
-    __m512 column0, column1;
-    const float* tile = nullptr;
-    int pair = 16;  // next row pair; 16 when none is left
-
-    SSLK_INLINE void begin(const float* scores) {
-      tile = scores;
-      pair = 0;
-      column0 = column1 = _mm512_setzero_ps();
-    }
-    SSLK_INLINE void step() {
-      if (pair == 16) return;
-      for (int r = 2 * pair; r < 2 * pair + 2; ++r) {
-        const __m512 e0 = exp2_scaled<kDegree>(_mm512_load_ps(tile + r * kGroup), c);
-        const __m512 e1 = exp2_scaled<kDegree>(_mm512_load_ps(tile + r * kGroup + 16), c);
-        rows[r] = _mm512_add_ps(rows[r], _mm512_add_ps(e0, e1));
-        column0 = _mm512_add_ps(column0, e0);
-        column1 = _mm512_add_ps(column1, e1);
-      }
-      ++pair;
-    }
-  };
-
   void forward_pair(int64_t stripe_i, int64_t stripe_j) {
     alignas(64) float scores[2][kGroup * kGroup];
-    ExpSums work;
+    Sums work;
     work.c = _mm512_set1_ps(c_);
     for (auto& sum : work.rows) sum = _mm512_setzero_ps();
     int64_t previous_i = -1, previous_j = -1;
@@ -384,8 +205,8 @@ class SymmetricKernel {
       const int64_t first_j = stripe_i == stripe_j ? gi : stripe_j * stripe_;
       for (int64_t gj = first_j; gj < stripe_end(stripe_j); ++gj) {
         zero_accumulators();
-        multiply<Splits>(panels_.rows_of(panels_.a, gi), panels_.rows_of(panels_.b, gj),
-                         int(panels_.depth), [&] { work.step(); });
+        multiply<Parts>(panels_.rows_of(panels_.a, gi), panels_.rows_of(panels_.b, gj),
+                        int(panels_.depth), [&] { work.step(); });
         store_accumulators(scores[current], 16 * kGroup, 16, kGroup * sizeof(float));
         finish(previous_i != gi);
         previous_i = gi;
@@ -402,7 +223,7 @@ class SymmetricKernel {
     finish(true);
   }
 
-  void special_sums(int64_t gi, int64_t gj, const float* scores, ExpSums& work) {
+  void special_sums(int64_t gi, int64_t gj, const float* scores, Sums& work) {
     __m512 column0 = _mm512_setzero_ps(), column1 = column0;
     for (int r = 0; r < kGroup; ++r) {
       const int64_t i = gi * kGroup + r;
@@ -411,9 +232,9 @@ class SymmetricKernel {
       const uint32_t mask = negatives(i, gj);
       const __m512 x0 = _mm512_load_ps(row), x1 = _mm512_load_ps(row + 16);
       const __m512 e0 =
-          _mm512_maskz_mov_ps(__mmask16(mask), exp2_scaled<ExpSums::kDegree>(x0, work.c));
+          _mm512_maskz_mov_ps(__mmask16(mask), exp2_scaled<Sums::kDegree>(x0, work.c));
       const __m512 e1 =
-          _mm512_maskz_mov_ps(__mmask16(mask >> 16), exp2_scaled<ExpSums::kDegree>(x1, work.c));
+          _mm512_maskz_mov_ps(__mmask16(mask >> 16), exp2_scaled<Sums::kDegree>(x1, work.c));
       work.rows[r] = _mm512_add_ps(work.rows[r], _mm512_add_ps(e0, e1));
       column0 = _mm512_add_ps(column0, e0);
       column1 = _mm512_add_ps(column1, e1);
@@ -430,68 +251,22 @@ class SymmetricKernel {
 
   // ---- backward ----
 
-  // W_ij = exp(s_ij) (g_i / l_i + g_j / l_j) of one score tile, written as the A operand of W Z and
-  // the B operand of Z^T W. The interleave that makes the B form takes columns 8 l + 4 u + w to
-  // place 4 l + w of tile u; finish_group() undoes it.
-  struct Weights {
-    static constexpr int kDegree = Splits == 1 ? 3 : 5;
-    __m512 c;
-    const float* tile = nullptr;
-    const float* row_factor = nullptr;
-    __m512 column_factor0, column_factor1;
-    bf16 *a0 = nullptr, *a1 = nullptr, *b0 = nullptr, *b1 = nullptr;
-    int pair = 16;
-
-    SSLK_INLINE void step() {
-      if (pair == 16) return;
-      const int r = 2 * pair;
-      __m512 w[2][2];
-      for (int k = 0; k < 2; ++k) {
-        const __m512 factor = _mm512_set1_ps(row_factor[r + k]);
-        const float* row = tile + (r + k) * kGroup;
-        w[k][0] = _mm512_mul_ps(exp2_scaled<kDegree>(_mm512_load_ps(row), c),
-                                _mm512_add_ps(factor, column_factor0));
-        w[k][1] = _mm512_mul_ps(exp2_scaled<kDegree>(_mm512_load_ps(row + 16), c),
-                                _mm512_add_ps(factor, column_factor1));
-      }
-      write(w);
-      ++pair;
-    }
-    SSLK_INLINE void write(__m512 (&w)[2][2]) {
-      bf16* a = (pair < 8 ? a0 : a1) + (2 * pair & 15) * 32;
-      write_part<0>(w, a);
-      if constexpr (Splits >= 2) write_part<1>(w, a);
-      if constexpr (Splits == 3) write_part<2>(w, a);
-    }
-    template <int Part>
-    SSLK_INLINE void write_part(__m512 (&w)[2][2], bf16* a) {
-      constexpr bool kLast = Part == Splits - 1;
-      const __m512i even = to_bf16(take_part<kLast>(w[0][0]), take_part<kLast>(w[0][1]));
-      const __m512i odd = to_bf16(take_part<kLast>(w[1][0]), take_part<kLast>(w[1][1]));
-      constexpr int at = Part * kTileElements;
-      _mm512_store_si512(a + at, even);
-      _mm512_store_si512(a + at + 32, odd);
-      _mm512_store_si512(b0 + at + pair * 32, _mm512_unpacklo_epi16(even, odd));
-      _mm512_store_si512(b1 + at + pair * 32, _mm512_unpackhi_epi16(even, odd));
-    }
-  };
-
   void backward_pair(int64_t stripe_i, int64_t stripe_j, bf16* weights_a, bf16* weights_b) {
     alignas(64) float scores[2][kGroup * kGroup];
     const int64_t begin_i = stripe_i * stripe_, end_i = stripe_end(stripe_i);
     const int64_t begin_j = stripe_j * stripe_, end_j = stripe_end(stripe_j);
     const bool diagonal = stripe_i == stripe_j;  // only its tiles with gi <= gj are computed
-    const int64_t step = Splits * kTileElements;
+    const int64_t step = ValueParts * kTileElements;
     const int64_t row_step = stripe_ * step;  // of 16 rows of W, in either form
 
-    Weights work;
+    TileWeights work;
     work.c = _mm512_set1_ps(c_);
     int current = 0;
     for (int64_t gi = begin_i; gi < end_i; ++gi) {
       for (int64_t gj = diagonal ? gi : begin_j; gj < end_j; ++gj) {
         zero_accumulators();
-        multiply<Splits>(panels_.rows_of(panels_.a, gi), panels_.rows_of(panels_.b, gj),
-                         int(panels_.depth), [&] { work.step(); });
+        multiply<Parts>(panels_.rows_of(panels_.a, gi), panels_.rows_of(panels_.b, gj),
+                        int(panels_.depth), [&] { work.step(); });
         store_accumulators(scores[current], 16 * kGroup, 16, kGroup * sizeof(float));
         while (work.pair < 16) work.step();
         const int64_t i = gi - begin_i, j = gj - begin_j;
@@ -518,8 +293,8 @@ class SymmetricKernel {
       for (int64_t d = 0; d < panels_.depth; ++d) {
         float* target = dz_ + (gi * 2 * tiles_d + 2 * d) * kCTileElements;
         load_accumulators(target, tiles_d * kCTileElements, kCTileElements, 64);
-        multiply<Splits>({w, w + row_step, step}, panels_.columns_of(panels_.v, first, d),
-                         int(end_j - first), no_slot);
+        multiply<ValueParts>({w, w + row_step, step}, panels_.columns_of(panels_.v, first, d),
+                             int(end_j - first), no_slot);
         store_accumulators(target, tiles_d * kCTileElements, kCTileElements, 64);
       }
     }
@@ -530,36 +305,27 @@ class SymmetricKernel {
       for (int64_t d = 0; d < panels_.depth; ++d) {  // C rows are D, C columns are rows of dZ
         float* target = dz_transposed_ + (gj * 2 * tiles_d + 2 * d) * kCTileElements;
         load_accumulators(target, kCTileElements, tiles_d * kCTileElements, 64);
-        multiply<Splits>(panels_.columns_of(panels_.t, begin_i, d), {w, w + row_step, step},
-                         int(end - begin_i), no_slot);
+        multiply<ValueParts>(panels_.columns_of(panels_.t, begin_i, d), {w, w + row_step, step},
+                             int(end - begin_i), no_slot);
         store_accumulators(target, kCTileElements, tiles_d * kCTileElements, 64);
       }
     }
   }
 
-  // The positive pair's weight is g_i (p_ij - 1) + g_j (p_ji - 1): the whole of the loss's second
-  // term goes through W, and no large terms are left to cancel in dZ.
-  void special_weights(int64_t gi, int64_t gj, Weights& work) {
+  void special_weights(int64_t gi, int64_t gj, TileWeights& work) {
     for (; work.pair < 16; ++work.pair) {
       __m512 w[2][2];
       for (int k = 0; k < 2; ++k) {
-        const int64_t r = 2 * work.pair + k, i = gi * kGroup + r;
-        const uint32_t mask = negatives(i, gj);
+        const int64_t r = 2 * work.pair + k;
+        const uint32_t mask = negatives(gi * kGroup + r, gj);
         const float* row = work.tile + r * kGroup;
         const __m512 factor = _mm512_set1_ps(work.row_factor[r]);
-        const __m512 e0 = exp2_scaled<5>(_mm512_load_ps(row), work.c);
-        const __m512 e1 = exp2_scaled<5>(_mm512_load_ps(row + 16), work.c);
-        w[k][0] =
-            _mm512_maskz_mul_ps(__mmask16(mask), e0, _mm512_add_ps(factor, work.column_factor0));
-        w[k][1] = _mm512_maskz_mul_ps(__mmask16(mask >> 16), e1,
-                                      _mm512_add_ps(factor, work.column_factor1));
-        if (i >= m_) continue;
-        const int64_t partner = problem_.views.partner(i);
-        const uint32_t at = bit(partner - gj * kGroup);
-        if (at == 0) continue;
-        const __m512 both = _mm512_set1_ps(positive_[i] + positive_[partner]);
-        w[k][0] = _mm512_mask_mov_ps(w[k][0], __mmask16(at), both);
-        w[k][1] = _mm512_mask_mov_ps(w[k][1], __mmask16(at >> 16), both);
+        const __m512 e0 = exp2_scaled<TileWeights::kDegree>(_mm512_load_ps(row), work.c);
+        const __m512 e1 = exp2_scaled<TileWeights::kDegree>(_mm512_load_ps(row + 16), work.c);
+        const __m512 both0 = _mm512_add_ps(factor, work.column_factor0);
+        const __m512 both1 = _mm512_add_ps(factor, work.column_factor1);
+        w[k][0] = _mm512_maskz_mul_ps(__mmask16(mask), e0, both0);
+        w[k][1] = _mm512_maskz_mul_ps(__mmask16(mask >> 16), e1, both1);
       }
       work.write(w);
     }
@@ -600,8 +366,9 @@ class SymmetricKernel {
     for (int r = 0; r < kGroup; ++r) {
       const int64_t i = g * kGroup + r;
       if (i >= m_) break;
-      const float* row = sum + (r / 16) * tiles_d * kCTileElements + (r % 16) * 16;
+      float* row = sum + (r / 16) * tiles_d * kCTileElements + (r % 16) * 16;
       const void* input = view_row(views, i);
+      if (views.paired()) add_positive<T>(out, i, row);
       const float inv_norm = problem_.normalize ? out.inv_norm[i] : 1.0f;
       __m512 dot = _mm512_setzero_ps();
       for (int64_t d = 0; d < tiles_d; ++d) {
@@ -625,10 +392,25 @@ class SymmetricKernel {
     return float(dots);
   }
 
+  // The positive pair's share of (W Z)_i: (g_i (p_ij - 1) + g_j (p_ji - 1)) z_j.
+  template <Dtype T>
+  void add_positive(const SymmetricBackward<float>& out, int64_t i, float* row) {
+    const Views& views = problem_.views;
+    const int64_t j = views.partner(i);
+    const void* input = view_row(views, j);
+    const float inv_norm = problem_.normalize ? out.inv_norm[j] : 1.0f;
+    const __m512 weight = _mm512_set1_ps((positive_[i] + positive_[j]) * inv_norm);
+    for (int64_t d = 0; d < 2 * panels_.depth; ++d) {
+      const __m512 x = load16<T>(input, d * 16, tail_mask(d * 16, views.d));
+      float* at = row + d * kCTileElements;
+      _mm512_store_ps(at, _mm512_fmadd_ps(weight, x, _mm512_load_ps(at)));
+    }
+  }
+
   const Symmetric& problem_;
   const int64_t m_;
   const float c_;  // exp(score) = 2^(c_ <z_i, z_j>)
-  Panels<Splits> panels_;
+  Panels<Parts, ValueParts> panels_;
   const int64_t stripe_;            // groups in a stripe
   float* row_sum_ = nullptr;        // forward: sum over the negatives of exp(s_ij)
   float* positive_ = nullptr;       // forward: <z_i, z_partner>; backward: g_i (p_i,partner - 1)
@@ -637,26 +419,36 @@ class SymmetricKernel {
   float* dz_transposed_ = nullptr;  // what columns add to it, each tile transposed
 };
 
-// bfloat16 holds 8 bits: float16's 11 take two parts, float32's 24 three.
+// bfloat16 holds 8 bits: float16's 11 take two parts, float32's 24 three. The weights of float32 do
+// with two, 17 bits, where a row's gradient is a sum over many of them whose roundings average out:
+// in a large batch, at a temperature that does not leave all of the softmax to a few. There the
+// error stays below that of float32 logits (docs/numerics.md).
+bool weights_average_out(const Symmetric& problem) {
+  return problem.views.rows() >= 2048 && problem.scale <= 20.0;
+}
+
 template <class Call>
-bool with_splits(const Symmetric& problem, Call&& call) {
+bool with_parts(const Symmetric& problem, Call&& call) {
   const Dtype dtype = problem.views.dtype;
   const bool whole = dtype == Dtype::kFloat32;
   if (dtype == Dtype::kBFloat16 || (whole && problem.precision == Precision::kMedium)) {
-    return call(SymmetricKernel<1>(problem));
+    return call(SymmetricKernel<1, 1>(problem));
   }
-  if (whole && problem.precision == Precision::kHighest) return call(SymmetricKernel<3>(problem));
-  return call(SymmetricKernel<2>(problem));
+  if (whole && problem.precision == Precision::kHighest) {
+    if (weights_average_out(problem)) return call(SymmetricKernel<3, 2>(problem));
+    return call(SymmetricKernel<3, 3>(problem));
+  }
+  return call(SymmetricKernel<2, 2>(problem));
 }
 
 }  // namespace
 
 bool symmetric_forward(const Symmetric& problem, const SymmetricForward<float>& out) {
-  return with_splits(problem, [&](auto&& kernel) { return kernel.forward(out); });
+  return with_parts(problem, [&](auto&& kernel) { return kernel.forward(out); });
 }
 
 bool symmetric_backward(const Symmetric& problem, const SymmetricBackward<float>& out) {
-  return with_splits(problem, [&](auto&& kernel) { return kernel.backward(out); });
+  return with_parts(problem, [&](auto&& kernel) { return kernel.backward(out); });
 }
 
 }  // namespace sslk::amx
