@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from sslkernels import backends, checks
 from sslkernels.checks import accumulate_dtype
-from sslkernels.operators import complete_native, define_chunked, second_order
+from sslkernels.operators import cheap_to_apply, complete_native, define_chunked, second_order
 from sslkernels.similarity import chunked, logsumexp, weighted_logsumexp
 from sslkernels.similarity.op import scale_tensor
 
@@ -138,6 +138,7 @@ class _NTXent(Function):
     generate_vmap_rule = True
 
     @staticmethod
+    @cheap_to_apply
     def forward(z1, z2, scale, normalize, decoupled, reduction, precision):
         forward = torch.ops.sslkernels.nt_xent_forward.default
         return forward(z1, z2, scale, normalize, decoupled, reduction, precision)
@@ -164,6 +165,7 @@ class _NTXentBackward(Function):
     generate_vmap_rule = True
 
     @staticmethod
+    @cheap_to_apply
     def forward(
         grad, row_stat, inv_norm, z1, z2, scale, normalize, decoupled, reduction, precision
     ):

@@ -17,7 +17,13 @@ from torch.autograd import Function
 
 from sslkernels import backends, checks
 from sslkernels.checks import accumulate_dtype
-from sslkernels.operators import NAMESPACES, complete_native, define_chunked, second_order
+from sslkernels.operators import (
+    NAMESPACES,
+    cheap_to_apply,
+    complete_native,
+    define_chunked,
+    second_order,
+)
 from sslkernels.similarity import chunked, reference
 
 
@@ -98,7 +104,7 @@ def weighted_logsumexp(
     )
     if q.dtype is torch.float16 or not wanted:
         lse = _LogSumExp.apply(q, k, scale, bias, exclude, precision, name)
-        return torch.dot(row_weight, lse)
+        return (row_weight * lse).sum()
     weight = row_weight.contiguous()
     return _WeightedLogSumExp.apply(q, k, weight, scale, bias, exclude, precision, name)[0]
 
@@ -153,6 +159,7 @@ class _LogSumExp(Function):
     generate_vmap_rule = True
 
     @staticmethod
+    @cheap_to_apply
     def forward(q, k, scale, bias, exclude, precision, name):
         forward = NAMESPACES[name].logsumexp_forward.default
         return forward(q, k, scale, bias, exclude, precision)
@@ -177,6 +184,7 @@ class _LogSumExpBackward(Function):
     generate_vmap_rule = True
 
     @staticmethod
+    @cheap_to_apply
     def forward(grad, lse, q, k, scale, bias, exclude, precision, name):
         backward = NAMESPACES[name].logsumexp_backward.default
         return backward(grad, lse, q, k, scale, bias, exclude, precision)
@@ -196,6 +204,7 @@ class _WeightedLogSumExp(Function):
     generate_vmap_rule = True
 
     @staticmethod
+    @cheap_to_apply
     def forward(q, k, row_weight, scale, bias, exclude, precision, name):
         forward = NAMESPACES[name].weighted_logsumexp_forward.default
         return forward(q, k, row_weight, scale, bias, exclude, precision)
@@ -229,6 +238,7 @@ class _WeightedLogSumExpBackward(Function):
     generate_vmap_rule = True
 
     @staticmethod
+    @cheap_to_apply
     def forward(grad, lse, dq, dk, dscale, dbias, q, k, row_weight, scale, bias):
         return dq * grad, dk * grad, lse * grad, dscale * grad, dbias * grad
 

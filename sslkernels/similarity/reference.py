@@ -50,4 +50,4 @@ def weighted_logsumexp(
     exclude: Sequence[int] = (),
 ) -> Tensor:
     """The scalar sum_i row_weight_i * lse_i."""
-    return row_weight @ logsumexp(q, k, scale=scale, bias=bias, exclude=exclude)
+    return (row_weight * logsumexp(q, k, scale=scale, bias=bias, exclude=exclude)).sum()
