@@ -104,6 +104,13 @@ def test_tail_features(implementation, features, dtype):
     CONTRACT.check(CONTRACT.make(dtype, PLAIN, 3, 40, features, 0.2), PLAIN | {"reduction": "none"})
 
 
+@pytest.mark.parametrize("rows", [521, pytest.param(2049, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_batches_of_many_blocks(implementation, rows, dtype, reduction):
+    CONTRACT.check(CONTRACT.make(dtype, PLAIN, 3, rows, 128, 0.1), PLAIN | {"reduction": reduction})
+
+
 @pytest.mark.parametrize("precision", ["highest", "high", "medium"])
 @pytest.mark.parametrize("features", [32, 128, 512])
 def test_float32_matmul_precision(implementation, precision, features):
