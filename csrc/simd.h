@@ -54,9 +54,9 @@ SSLK_INLINE auto sum(V v) {
   return total;
 }
 
-// The integer of the same width, to take a float's exponent apart.
+// The integer of the same width, to take a float's exponent apart; unsigned, since it wraps.
 template <class T>
-using Bits = std::conditional_t<sizeof(T) == 8, int64_t, int32_t>;
+using Bits = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
 
 // 2^(c x), lane by lane; relative error 1e-7 for float and 1e-16 for double where |c x| stays below
 // 125 and 1020. NaN stays NaN.

@@ -17,7 +17,7 @@ constexpr int64_t kColumns = 128;  // of one stripe of K
 // exp(x), zero far below the range and NaN for NaN.
 template <class T>
 SSLK_INLINE Vec<T> exp_or_zero(Vec<T> x) {
-  const auto vanishes = x < (sizeof(T) == 8 ? T(-700) : T(-87));
+  const auto vanishes = reinterpret_cast<Vec<Bits<T>>>(x < (sizeof(T) == 8 ? T(-700) : T(-87)));
   const Vec<T> e = exp2_scaled<T>(x, T(kLog2E));
   return reinterpret_cast<Vec<T>>(reinterpret_cast<Vec<Bits<T>>>(e) & ~vanishes);
 }

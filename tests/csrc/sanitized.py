@@ -1,0 +1,125 @@
+"""Builds and runs the C++ kernels under sanitizers; run_sanitized.sh puts the steps together.
+
+Tile loads of the AMX unit are not instrumented; the memory that they read is guarded all the same
+where the packing code writes it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+from sslkernels.losses.nt_xent import reference as nt_xent_reference
+from sslkernels.native import flags
+from sslkernels.native.isa import allow_amx, cpu_features
+from sslkernels.similarity.reference import logsumexp as logsumexp_reference
+
+SANITIZE = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+# Around the tile (32), the stripes (64, 128, 256) and odd everywhere.
+VIEWS = ((1, 1), (2, 3), (16, 32), (33, 17), (65, 130), (300, 48))
+MATRICES = ((1, 1, 1), (3, 5, 2), (64, 128, 32), (65, 129, 33), (130, 300, 16))
+
+
+def isas() -> list[str]:
+    """The instruction sets that this CPU runs."""
+    features = cpu_features() or frozenset()
+    names = [name for name, each in flags.ISAS.items() if each.cpu_features <= features]
+    return [name for name in names if name != "AMX" or allow_amx()]
+
+
+def build(name: str, library: Path, compiler: str) -> None:
+    """Compile and link everything in csrc with the package's flags and the sanitizers'."""
+    root, torch_root = flags.csrc_root(), Path(torch.__file__).parent
+    with tempfile.TemporaryDirectory() as scratch:
+        objects = []
+        commands = []
+        for index, source in enumerate(flags.sources(root)):
+            objects.append(f"{scratch}/{index}.o")
+            options = [*flags.compile_flags(name), *SANITIZE, f"-I{root}"]
+            torch_headers = ["-isystem", str(torch_root / "include")]
+            files = ["-c", str(source), "-o", objects[-1]]
+            commands.append([compiler, *options, *torch_headers, *files])
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(lambda command: subprocess.run(command, check=True), commands))
+        link = [*flags.link_flags(torch_root), "-fsanitize=address,undefined"]
+        subprocess.run([compiler, *objects, *link, "-o", str(library)], check=True)
+
+
+def check_nt_xent(n: int, d: int, dtype: torch.dtype, temperature: float) -> None:
+    """Forward and backward of every mode; the loss against float64."""
+    ops = torch.ops.sslkernels
+    z1, z2 = torch.randn(n, d).to(dtype), torch.randn(n, d).to(dtype)
+    scale = torch.tensor(1 / temperature)
+    precisions = (0, 1, 2) if dtype is torch.float32 else (0,)
+    modes = itertools.product((True, False), (False, True), precisions)
+    for normalize, decoupled, precision in modes:
+        if decoupled and n == 1:
+            continue
+        reduction = "none" if normalize == decoupled else "mean"
+        settings = (normalize, decoupled, reduction, precision)
+        loss, stat, inv_norm = ops.nt_xent_forward(z1, z2, scale, *settings)
+        gradients = ops.nt_xent_backward(
+            torch.ones_like(loss), stat, inv_norm, z1, z2, scale, *settings
+        )
+        options = {"normalize": normalize, "reduction": reduction, "decoupled": decoupled}
+        want = nt_xent_reference(z1.double(), z2.double(), temperature, **options)
+        # Loose: this run is about memory, the tests about values.
+        torch.testing.assert_close(loss.double(), want, rtol=0.05, atol=0.05 / temperature)
+        assert all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+def check_logsumexp(m: int, n: int, d: int, dtype: torch.dtype) -> None:
+    """Forward, backward and both at once, with and without keys, bias and exclusions."""
+    ops = torch.ops.sslkernels
+    accumulate = torch.float64 if dtype is torch.float64 else torch.float32
+    q, keys = torch.randn(m, d).to(dtype), torch.randn(n, d).to(dtype)
+    scale, weight = torch.tensor(0.7), torch.randn(m, dtype=accumulate)
+    for k, exclude, biased in itertools.product((keys, None), ((), (0,), (0, -2)), (True, False)):
+        columns = m if k is None else n
+        bias = torch.randn(columns, dtype=accumulate) if biased else None
+        lse = ops.logsumexp_forward(q, k, scale, bias, exclude, 0)
+        ops.logsumexp_backward(weight, lse, q, k, scale, bias, exclude, 0)
+        ops.weighted_logsumexp_forward(q, k, weight, scale, bias, exclude, 0)
+        want = logsumexp_reference(
+            q.double(),
+            None if k is None else k.double(),
+            scale=0.7,
+            bias=None if bias is None else bias.double(),
+            exclude=exclude,
+        )
+        torch.testing.assert_close(lse.double(), want, rtol=0.05, atol=0.05)
+
+
+def run(library: Path) -> None:
+    """Every operator on every dtype at the sizes above."""
+    torch.set_num_threads(2)
+    torch.manual_seed(0)
+    allow_amx()
+    torch.ops.load_library(str(library))
+    calls = 0
+    for (n, d), dtype, temperature in itertools.product(VIEWS, DTYPES, (0.5, 0.01)):
+        check_nt_xent(n, d, dtype, temperature)
+        calls += 1
+    for (m, n, d), dtype in itertools.product(MATRICES, DTYPES):
+        check_logsumexp(m, n, d, dtype)
+        calls += 1
+    torch.ops.sslkernels.release_workspaces()
+    print(f"{library.stem}: {calls} cases, no report")
+
+
+if __name__ == "__main__":
+    step, *arguments = sys.argv[1:]
+    if step == "isas":
+        print(*isas())
+    elif step == "build":
+        build(arguments[0], Path(arguments[1]), arguments[2])
+    else:
+        run(Path(arguments[0]))
