@@ -65,8 +65,11 @@ class NTXentLoss(nn.Module):
         )
 
     def extra_repr(self) -> str:
+        temperature = self._temperature
+        if self.log_temperature is not None:
+            temperature = self.log_temperature.detach().exp().item()
         return (
-            f"temperature={float(self.temperature):g}, "
+            f"temperature={temperature:g}, "
             f"learnable={self.log_temperature is not None}, normalize={self.normalize}, "
             f"reduction={self.reduction!r}, decoupled={self.decoupled}"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -342,6 +343,9 @@ class TestModule:
         assert torch.allclose(loss, sslkernels.nt_xent(z1, z2, 0.2), rtol=1e-5)
         assert module.log_temperature.grad.abs() > 0
         assert list(module.state_dict()) == ["log_temperature"]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert "temperature=0.2, learnable=True" in repr(module)
 
     @pytest.mark.parametrize("options", [{"temperature": 0.0}, {"reduction": "max"}])
     def test_bad_options(self, options):
