@@ -97,17 +97,18 @@ std::tuple<Tensor, Tensor, Tensor> nt_xent_forward(const Tensor& z1, const Tenso
   const int64_t m = problem.views.rows();
   const ScalarType accumulator = accumulator_of(problem.views.dtype);
   const bool reduced = reduction != "none";
-  Tensor rows = torch::stable::new_empty(z1, {m}, accumulator);
   Tensor row_stat = torch::stable::new_empty(z1, {2, m}, accumulator);
   Tensor inv_norm = torch::stable::new_empty(z1, {normalize ? m : 0}, accumulator);
-  Tensor loss = reduced ? torch::stable::new_empty(z1, {}, accumulator) : rows;
+  Tensor loss = reduced ? torch::stable::new_empty(z1, {}, accumulator)
+                        : torch::stable::new_empty(z1, {m}, accumulator);
   with_accumulator(problem.views.dtype, [&](auto zero) {
     using Acc = decltype(zero);
-    sslk::symmetric_forward<Acc>(problem,
-                                 {data<Acc>(rows), data<Acc>(row_stat), data<Acc>(inv_norm)});
+    std::vector<Acc> rows(reduced ? m : 0);
+    Acc* target = reduced ? rows.data() : data<Acc>(loss);
+    sslk::symmetric_forward<Acc>(problem, {target, data<Acc>(row_stat), data<Acc>(inv_norm)});
     if (!reduced) return;
     double sum = 0;
-    for (int64_t i = 0; i < m; ++i) sum += const_data<Acc>(rows)[i];
+    for (Acc row : rows) sum += row;
     *data<Acc>(loss) = Acc(reduction == "mean" ? sum / double(m) : sum);
   });
   return {loss, row_stat, inv_norm};

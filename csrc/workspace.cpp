@@ -35,11 +35,11 @@ Workspace::Workspace(size_t bytes) {
   {
     std::lock_guard<std::mutex> lock(mutex);
     auto fits = [&](const Block& block) { return block.size >= bytes && block.size / 4 <= bytes; };
-    auto found = std::find_if(idle.begin(), idle.end(), fits);
-    if (found != idle.end()) {
-      block_ = cursor_ = found->memory;
-      size_ = found->size;
-      idle.erase(found);
+    auto newest = std::find_if(idle.rbegin(), idle.rend(), fits);  // likeliest to be in the caches
+    if (newest != idle.rend()) {
+      block_ = cursor_ = newest->memory;
+      size_ = newest->size;
+      idle.erase(std::next(newest).base());
       return;
     }
   }

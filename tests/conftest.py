@@ -20,9 +20,9 @@ pytest.register_assert_rewrite("tests.contract", "tests.rounding")
 
 # The implementation is a fixture; nothing in it has to be reset from one example to the next.
 common = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
-hypothesis.settings.register_profile("local", **common)
-hypothesis.settings.register_profile("ci", derandomize=True, **common)
-hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
+hypothesis.settings.register_profile("same", derandomize=True, **common)
+hypothesis.settings.register_profile("explore", **common)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 torch.set_num_threads(2)
 

@@ -68,13 +68,13 @@ SSLK_INLINE void multiply(const Operand& a, const Operand& b, int depth, Slot&& 
   };
   for (int k = 0; k < depth; ++k) {
     const int64_t ka = k * a.step, kb = k * b.step;
-    if constexpr (Splits == 3) {  // the six largest of nine, each step changes one operand
-      load_a(ka, 2), load_b(kb, 0), product();
-      load_a(ka, 1), product();
+    if constexpr (Splits == 3) {  // the six largest of nine; A, the one in L1, is loaded twice
+      load_a(ka, 0), load_b(kb, 2), product();
       load_b(kb, 1), product();
-      load_a(ka, 0), product();
-      load_b(kb, 2), product();
+      load_a(ka, 1), product();
       load_b(kb, 0), product();
+      load_a(ka, 2), product();
+      load_a(ka, 0), product();
     } else if constexpr (Splits == 2) {  // the three largest of four
       load_a(ka, 1), load_b(kb, 0), product();
       load_a(ka, 0), product();

@@ -11,7 +11,13 @@ from torch.nn import functional as F
 
 from sslkernels import backends, checks
 from sslkernels.checks import accumulate_dtype
-from sslkernels.operators import cheap_to_apply, complete_native, define_chunked, second_order
+from sslkernels.operators import (
+    apply,
+    apply_in_backward,
+    complete_native,
+    define_chunked,
+    second_order,
+)
 from sslkernels.similarity import chunked, logsumexp, weighted_logsumexp
 from sslkernels.similarity.op import scale_tensor
 
@@ -71,8 +77,15 @@ def nt_xent(
         scale = scale_tensor(1.0 / temperature, z1)
     if name == "cpu":
         precision = backends.matmul_precision()
-        loss = _NTXent.apply(
-            z1.contiguous(), z2.contiguous(), scale, normalize, decoupled, reduction, precision
+        loss = apply(
+            _NTXent,
+            z1.contiguous(),
+            z2.contiguous(),
+            scale,
+            normalize,
+            decoupled,
+            reduction,
+            precision,
         )[0]
     else:
         loss = _composed(z1, z2, scale, normalize, decoupled, reduction)
@@ -138,7 +151,6 @@ class _NTXent(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    @cheap_to_apply
     def forward(z1, z2, scale, normalize, decoupled, reduction, precision):
         forward = torch.ops.sslkernels.nt_xent_forward.default
         return forward(z1, z2, scale, normalize, decoupled, reduction, precision)
@@ -157,7 +169,9 @@ class _NTXent(Function):
         if grad is None:
             return (None,) * 7
         saved = ctx.saved_tensors
-        dz1, dz2, dscale = _NTXentBackward.apply(grad.contiguous(), *saved, *ctx.settings)
+        dz1, dz2, dscale = apply_in_backward(
+            _NTXentBackward, grad.contiguous(), *saved, *ctx.settings
+        )
         return dz1, dz2, dscale, None, None, None, None
 
 
@@ -165,7 +179,6 @@ class _NTXentBackward(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    @cheap_to_apply
     def forward(
         grad, row_stat, inv_norm, z1, z2, scale, normalize, decoupled, reduction, precision
     ):

@@ -19,7 +19,8 @@ from sslkernels import backends, checks
 from sslkernels.checks import accumulate_dtype
 from sslkernels.operators import (
     NAMESPACES,
-    cheap_to_apply,
+    apply,
+    apply_in_backward,
     complete_native,
     define_chunked,
     second_order,
@@ -59,7 +60,7 @@ def logsumexp(
     if name == "reference":
         with torch.autocast(q.device.type, enabled=False):
             return reference.logsumexp(q, k, scale=scale, bias=bias, exclude=exclude)
-    return _LogSumExp.apply(q, k, scale, bias, exclude, backends.matmul_precision(), name)
+    return apply(_LogSumExp, q, k, scale, bias, exclude, backends.matmul_precision(), name)
 
 
 def weighted_logsumexp(
@@ -103,10 +104,10 @@ def weighted_logsumexp(
         x is not None and x.requires_grad for x in (q, k, row_weight, scale, bias)
     )
     if q.dtype is torch.float16 or not wanted:
-        lse = _LogSumExp.apply(q, k, scale, bias, exclude, precision, name)
+        lse = apply(_LogSumExp, q, k, scale, bias, exclude, precision, name)
         return (row_weight * lse).sum()
     weight = row_weight.contiguous()
-    return _WeightedLogSumExp.apply(q, k, weight, scale, bias, exclude, precision, name)[0]
+    return apply(_WeightedLogSumExp, q, k, weight, scale, bias, exclude, precision, name)[0]
 
 
 def scale_tensor(scale: float | Tensor, q: Tensor) -> Tensor:
@@ -159,7 +160,6 @@ class _LogSumExp(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    @cheap_to_apply
     def forward(q, k, scale, bias, exclude, precision, name):
         forward = NAMESPACES[name].logsumexp_forward.default
         return forward(q, k, scale, bias, exclude, precision)
@@ -172,8 +172,8 @@ class _LogSumExp(Function):
     @staticmethod
     def backward(ctx, *grads):
         lse, q, k, scale, bias = ctx.saved_tensors
-        dq, dk, dscale, dbias = _LogSumExpBackward.apply(
-            grads[0].contiguous(), lse, q, k, scale, bias, *ctx.settings
+        dq, dk, dscale, dbias = apply_in_backward(
+            _LogSumExpBackward, grads[0].contiguous(), lse, q, k, scale, bias, *ctx.settings
         )
         dk = None if k is None else dk
         dbias = None if bias is None else dbias
@@ -184,7 +184,6 @@ class _LogSumExpBackward(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    @cheap_to_apply
     def forward(grad, lse, q, k, scale, bias, exclude, precision, name):
         backward = NAMESPACES[name].logsumexp_backward.default
         return backward(grad, lse, q, k, scale, bias, exclude, precision)
@@ -204,7 +203,6 @@ class _WeightedLogSumExp(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    @cheap_to_apply
     def forward(q, k, row_weight, scale, bias, exclude, precision, name):
         forward = NAMESPACES[name].weighted_logsumexp_forward.default
         return forward(q, k, row_weight, scale, bias, exclude, precision)
@@ -222,7 +220,9 @@ class _WeightedLogSumExp(Function):
         if grads[0] is None:
             return (None,) * 8
         saved = ctx.saved_tensors
-        dq, dk, dweight, dscale, dbias = _WeightedLogSumExpBackward.apply(grads[0], *saved)
+        dq, dk, dweight, dscale, dbias = apply_in_backward(
+            _WeightedLogSumExpBackward, grads[0], *saved
+        )
         _, k, _, _, bias = saved[5:]
         dk = None if k is None else dk
         dbias = None if bias is None else dbias
@@ -238,7 +238,6 @@ class _WeightedLogSumExpBackward(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    @cheap_to_apply
     def forward(grad, lse, dq, dk, dscale, dbias, q, k, row_weight, scale, bias):
         return dq * grad, dk * grad, lse * grad, dscale * grad, dbias * grad
 
