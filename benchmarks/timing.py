@@ -29,7 +29,7 @@ class Budget:
     call_seconds: float
 
 
-FULL = Budget(seconds=24.0, min_rounds=7, max_rounds=120, sample_seconds=2e-3, call_seconds=10.0)
+FULL = Budget(seconds=9.0, min_rounds=7, max_rounds=120, sample_seconds=2e-3, call_seconds=10.0)
 QUICK = Budget(seconds=2.5, min_rounds=7, max_rounds=40, sample_seconds=1e-3, call_seconds=0.5)
 
 
