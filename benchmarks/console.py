@@ -12,7 +12,7 @@ from rich.table import Table
 from benchmarks import runner, text
 from benchmarks.case import Case
 from benchmarks.compare import FASTER, SLOWER, Comparison
-from benchmarks.registry import EAGER, OURS, operator
+from benchmarks.registry import COMPARED, OURS, operator
 from benchmarks.results import Results
 
 COLORS = {SLOWER: "red", FASTER: "green"}
@@ -45,12 +45,13 @@ def progress(cases: list[Case], quick: bool) -> Iterator[Callable[[str], None]]:
 def results_table(run: Results) -> Table:
     """Our time and the ratios of forward + backward, a row a case."""
     table = Table(title=f"{run.label}: forward + backward")
-    for column in ("case", "ours", "eager / ours", "torch.compile / ours", "memory of eager's"):
+    rivals = ("eager", "torch.compile", "dynamic shapes")
+    for column in ("case", "ours", *(f"{name} / ours" for name in rivals), "memory of eager's"):
         table.add_column(column, justify="left" if column == "case" else "right")
     for result in run.cases:
         both = {t.implementation: t for t in result.timings if t.mode == "forward+backward"}
         ratios = []
-        for name in (EAGER, "compile"):
+        for name in COMPARED:
             ratio = both[name].ratio if name in both else None
             ratios.append(f"{text.times(ratio)} ({text.bounds(ratio)})" if ratio else "-")
         ours = next((m for m in result.memory if m.implementation == OURS), None)

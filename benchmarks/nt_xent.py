@@ -71,10 +71,15 @@ def _build_eager(case: Case) -> Function:
     return eager
 
 
-def _build_compiled(case: Case) -> Function:
+def _build_compiled(case: Case, dynamic: bool = False) -> Function:
     # Otherwise the recompile limit of the cases before this one would end the run.
     torch.compiler.reset()
-    return torch.compile(_build_eager(case), fullgraph=True, dynamic=False)
+    return torch.compile(_build_eager(case), fullgraph=True, dynamic=dynamic)
+
+
+def _build_compiled_dynamic(case: Case) -> Function:
+    # Static shapes are what a training loop gets, but their kernels are not always the faster ones.
+    return _build_compiled(case, dynamic=True)
 
 
 def _build_lightly(case: Case) -> Function:
@@ -132,6 +137,13 @@ class NTXent(OpBenchmark):
         Implementation(OURS, "sslkernels", _build_ours, _linear_bytes),
         Implementation(EAGER, "eager PyTorch", _build_eager, _dense_bytes),
         Implementation("compile", "torch.compile", _build_compiled, _dense_bytes, compiled=True),
+        Implementation(
+            "compile-dynamic",
+            "torch.compile, dynamic shapes",
+            _build_compiled_dynamic,
+            _dense_bytes,
+            compiled=True,
+        ),
         Implementation(
             "lightly", "lightly", _build_lightly, _dense_bytes, "lightly", "pip install lightly"
         ),

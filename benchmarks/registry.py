@@ -16,6 +16,7 @@ from benchmarks.errors import InputError
 Function = Callable[..., Tensor]
 OURS = "ours"
 EAGER = "eager"
+COMPARED = (EAGER, "compile", "compile-dynamic")  # in summaries
 
 
 @dataclass(frozen=True)

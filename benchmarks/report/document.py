@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from benchmarks import gemm, text
 from benchmarks.case import KINDS
-from benchmarks.registry import EAGER, OURS, operators
+from benchmarks.registry import COMPARED, EAGER, OURS, operators
 from benchmarks.report import plots
 from benchmarks.results import CaseResult, Results, Timing
 
@@ -120,7 +120,7 @@ def _range(values: list[float], unit: str) -> str:
 
 def _tiles(run: Results) -> list[Tile]:
     tiles = []
-    for name in (EAGER, "compile"):
+    for name in COMPARED:
         ratios = [
             timing.ratio.median
             for result in run.cases
@@ -167,7 +167,8 @@ def _summary(run: Results) -> Section | None:
     if not timed:
         return None
     kinds = sorted({result.case.kind for result in timed}, key=KINDS.index)
-    baselines = [EAGER, "compile"]
+    measured = {timing.implementation for result in timed for timing in result.timings}
+    baselines = [name for name in COMPARED if name in measured]
     columns = ["op", "shape"] + [f"{kind}: {label(n)}" for kind in kinds for n in baselines]
     rows = []
     for op, shape in dict.fromkeys((r.case.op, r.case.shape_text) for r in timed):

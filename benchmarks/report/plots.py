@@ -27,6 +27,7 @@ SERIES = {
     OURS: ("sslkernels", "#050101", "--ours", "o"),
     EAGER: ("eager", "#050202", "--eager", "s"),
     "compile": ("torch.compile", "#050303", "--compile", "^"),
+    "compile-dynamic": ("torch.compile, dynamic", "#050306", "--compile-dynamic", "P"),
     "lightly": ("lightly", "#050404", "--lightly", "D"),
     "metric-learning": ("pytorch-metric-learning", "#050505", "--other", "v"),
 }
