@@ -422,7 +422,7 @@ class SymmetricKernel {
 // bfloat16 holds 8 bits: float16's 11 take two parts, float32's 24 three. The weights of float32 do
 // with two, 17 bits, where a row's gradient is a sum over many of them whose roundings average out:
 // in a large batch, at a temperature that does not leave all of the softmax to a few. There the
-// error stays below that of float32 logits (docs/numerics.md).
+// error was measured at 0.4 to 1.6 times that of the dense float32 loss (docs/numerics.md).
 bool weights_average_out(const Symmetric& problem) {
   return problem.views.rows() >= 2048 && problem.scale <= 20.0;
 }
