@@ -48,7 +48,7 @@ class SymmetricKernel {
     std::fill(row_sum_, row_sum_ + padded, 0.0f);
     std::fill(positive_, positive_ + padded, 0.0f);
     if (!pack<true>(out.inv_norm)) return false;
-    tournament([](int64_t) {}, [&](int64_t, int64_t i, int64_t j) { forward_pair(i, j); });
+    tournament([&](int64_t, int64_t i, int64_t j) { forward_pair(i, j); });
     parallel_ranges(m_, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const RowStat stat{row_sum_[i], positive_[i]};
@@ -89,10 +89,9 @@ class SymmetricKernel {
         positive_[i] = float(out.grad[i] * stat.slope(problem_));
       }
     });
-    tournament([](int64_t) {},
-               [&](int64_t worker, int64_t i, int64_t j) {
-                 backward_pair(i, j, weights_a[worker], weights_b[worker]);
-               });
+    tournament([&](int64_t worker, int64_t i, int64_t j) {
+      backward_pair(i, j, weights_a[worker], weights_b[worker]);
+    });
     parallel_ranges(panels_.groups, [&](int64_t begin, int64_t end) {
       for (int64_t g = begin; g < end; ++g) dots[g] = finish_group(out, g);
     });
@@ -144,16 +143,13 @@ class SymmetricKernel {
     return c_ * largest.load() <= kLargestExponent<float>;
   }
 
-  template <class Enter, class Play>
-  void tournament(Enter&& enter, Play&& play) {
+  // Plays all pairs of stripes, each worker with its tile registers configured.
+  template <class Play>
+  void tournament(Play&& play) {
     std::vector<std::unique_ptr<TileSession>> sessions(thread_count());
     const Tournament tournament((panels_.groups + stripe_ - 1) / stripe_);
-    tournament.run(
-        [&](int64_t worker) {
-          enter(worker);
-          sessions[worker] = std::make_unique<TileSession>();
-        },
-        play, [&](int64_t worker) { sessions[worker].reset(); });
+    tournament.run([&](int64_t worker) { sessions[worker] = std::make_unique<TileSession>(); },
+                   play, [&](int64_t worker) { sessions[worker].reset(); });
   }
 
   int64_t stripe_end(int64_t s) const { return std::min((s + 1) * stripe_, panels_.groups); }
