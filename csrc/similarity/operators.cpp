@@ -1,0 +1,198 @@
+// The engine's operators as torch calls them.
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "../tensors.h"
+#include "logsumexp.h"
+#include "symmetric.h"
+
+namespace sslk::operators {  // apart from the kernels, whose names they share
+namespace {
+
+Symmetric nt_xent_problem(const Tensor& z1, const Tensor& z2, const Tensor& scale, bool normalize,
+                          bool decoupled, int64_t precision) {
+  check_matrix(z1, "z1");
+  check_matrix(z2, "z2");
+  STD_TORCH_CHECK(z1.size(0) == z2.size(0) && z1.size(1) == z2.size(1) && z1.size(0) > 0 &&
+                      z1.size(1) > 0 && z1.scalar_type() == z2.scalar_type(),
+                  "z1 and z2 are not two views of one batch");
+  const Views views{z1.const_data_ptr(), z2.const_data_ptr(), dtype_of(z1, "z1"), z1.size(0),
+                    z1.size(1)};
+  return {views,     scalar_of(scale, "scale"), normalize, /*exclude_self=*/true,
+          decoupled, precision_of(precision)};
+}
+
+std::tuple<Tensor, Tensor, Tensor> nt_xent_forward(const Tensor& z1, const Tensor& z2,
+                                                   const Tensor& scale, bool normalize,
+                                                   bool decoupled, const std::string& reduction,
+                                                   int64_t precision) {
+  const auto problem = nt_xent_problem(z1, z2, scale, normalize, decoupled, precision);
+  const int64_t m = problem.views.rows();
+  const ScalarType accumulator = accumulator_of(problem.views.dtype);
+  const bool reduced = reduction != "none";
+  Tensor row_stat = torch::stable::new_empty(z1, {2, m}, accumulator);
+  Tensor inv_norm = torch::stable::new_empty(z1, {normalize ? m : 0}, accumulator);
+  Tensor loss = reduced ? torch::stable::new_empty(z1, {}, accumulator)
+                        : torch::stable::new_empty(z1, {m}, accumulator);
+  with_accumulator(problem.views.dtype, [&](auto zero) {
+    using Acc = decltype(zero);
+    std::vector<Acc> rows(reduced ? m : 0);
+    Acc* target = reduced ? rows.data() : data<Acc>(loss);
+    sslk::symmetric_forward<Acc>(problem, {target, data<Acc>(row_stat), data<Acc>(inv_norm)});
+    if (!reduced) return;
+    double sum = 0;
+    for (Acc row : rows) sum += row;
+    *data<Acc>(loss) = Acc(reduction == "mean" ? sum / double(m) : sum);
+  });
+  return {loss, row_stat, inv_norm};
+}
+
+std::tuple<Tensor, Tensor, Tensor> nt_xent_backward(const Tensor& grad, const Tensor& row_stat,
+                                                    const Tensor& inv_norm, const Tensor& z1,
+                                                    const Tensor& z2, const Tensor& scale,
+                                                    bool normalize, bool decoupled,
+                                                    const std::string& reduction,
+                                                    int64_t precision) {
+  const auto problem = nt_xent_problem(z1, z2, scale, normalize, decoupled, precision);
+  const int64_t m = problem.views.rows();
+  const ScalarType accumulator = accumulator_of(problem.views.dtype);
+  const bool reduced = reduction != "none";
+  STD_TORCH_CHECK(grad.scalar_type() == accumulator && grad.is_contiguous() &&
+                      grad.numel() == (reduced ? 1 : m),
+                  "grad does not fit the loss");
+  STD_TORCH_CHECK(row_stat.numel() == 2 * m && inv_norm.numel() == (normalize ? m : 0),
+                  "row_stat or inv_norm is not of this forward");
+  Tensor dz1 = torch::stable::new_empty(z1, {problem.views.n, problem.views.d});
+  Tensor dz2 = torch::stable::new_empty(z1, {problem.views.n, problem.views.d});
+  Tensor dscale = torch::stable::new_empty(z1, {}, accumulator);
+  with_accumulator(problem.views.dtype, [&](auto zero) {
+    using Acc = decltype(zero);
+    const Acc factor = reduction == "mean" ? Acc(1) / Acc(m) : Acc(1);
+    sslk::symmetric_backward<Acc>(problem, {{const_data<Acc>(grad), reduced ? 0 : 1, factor},
+                                            const_data<Acc>(row_stat),
+                                            nullptr,
+                                            const_data<Acc>(inv_norm),
+                                            dz1.mutable_data_ptr(),
+                                            dz2.mutable_data_ptr(),
+                                            data<Acc>(dscale)});
+  });
+  return {dz1, dz2, dscale};
+}
+
+LogSumExp logsumexp_problem(const Tensor& q, const std::optional<Tensor>& k, const Tensor& scale,
+                            const std::optional<Tensor>& bias, const std::vector<int64_t>& exclude,
+                            int64_t precision) {
+  check_matrix(q, "q");
+  STD_TORCH_CHECK(q.size(1) > 0, "q has no columns");
+  const Dtype dtype = dtype_of(q, "q");
+  if (k) {
+    check_matrix(*k, "k");
+    STD_TORCH_CHECK(
+        k->size(0) > 0 && k->size(1) == q.size(1) && k->scalar_type() == q.scalar_type(),
+        "k does not fit q");
+  }
+  const int64_t n = k ? k->size(0) : q.size(0);
+  if (bias) {
+    STD_TORCH_CHECK(
+        bias->numel() == n && bias->is_contiguous() && bias->scalar_type() == accumulator_of(dtype),
+        "bias is not [n] of the accumulator's dtype");
+  }
+  return {q.const_data_ptr(),
+          k ? k->const_data_ptr() : nullptr,
+          dtype,
+          q.size(0),
+          n,
+          q.size(1),
+          scalar_of(scale, "scale"),
+          bias ? bias->const_data_ptr() : nullptr,
+          exclude.data(),
+          int64_t(exclude.size()),
+          precision_of(precision)};
+}
+
+Tensor logsumexp_forward(const Tensor& q, const std::optional<Tensor>& k, const Tensor& scale,
+                         const std::optional<Tensor>& bias, const std::vector<int64_t>& exclude,
+                         int64_t precision) {
+  const auto problem = logsumexp_problem(q, k, scale, bias, exclude, precision);
+  Tensor lse = torch::stable::new_empty(q, {problem.m}, accumulator_of(problem.dtype));
+  with_accumulator(problem.dtype, [&](auto zero) {
+    using Acc = decltype(zero);
+    sslk::logsumexp_forward<Acc>(problem, data<Acc>(lse));
+  });
+  return lse;
+}
+
+// Fresh dq, dk, dscale, dbias; absent arguments get empty gradients.
+std::tuple<Tensor, Tensor, Tensor, Tensor> new_gradients(const LogSumExp& problem,
+                                                         const Tensor& q) {
+  const ScalarType accumulator = accumulator_of(problem.dtype);
+  const int64_t key_rows = problem.k != nullptr ? problem.n : 0;
+  return {torch::stable::new_empty(q, {problem.m, problem.d}),
+          torch::stable::new_empty(q, {key_rows, problem.d}),
+          torch::stable::new_empty(q, {}, accumulator),
+          torch::stable::new_empty(q, {problem.bias != nullptr ? problem.n : 0}, accumulator)};
+}
+
+template <class Acc>
+LogSumExpGradients<Acc> pointers(const LogSumExp& problem, const Tensor& dq, const Tensor& dk,
+                                 const Tensor& dscale, const Tensor& dbias) {
+  return {dq.mutable_data_ptr(), problem.k != nullptr ? dk.mutable_data_ptr() : nullptr,
+          data<Acc>(dscale), problem.bias != nullptr ? data<Acc>(dbias) : nullptr};
+}
+
+void check_row_vector(const Tensor& x, const LogSumExp& problem, const char* name) {
+  STD_TORCH_CHECK(x.numel() == problem.m && x.is_contiguous() &&
+                      x.scalar_type() == accumulator_of(problem.dtype),
+                  name, " is not [m] of the accumulator's dtype");
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> logsumexp_backward(
+    const Tensor& grad, const Tensor& lse, const Tensor& q, const std::optional<Tensor>& k,
+    const Tensor& scale, const std::optional<Tensor>& bias, const std::vector<int64_t>& exclude,
+    int64_t precision) {
+  const auto problem = logsumexp_problem(q, k, scale, bias, exclude, precision);
+  check_row_vector(grad, problem, "grad");
+  check_row_vector(lse, problem, "lse");
+  auto [dq, dk, dscale, dbias] = new_gradients(problem, q);
+  const auto run = [&, dq = dq, dk = dk, dscale = dscale, dbias = dbias](auto zero) {
+    using Acc = decltype(zero);
+    sslk::logsumexp_backward<Acc>(problem, const_data<Acc>(grad), const_data<Acc>(lse),
+                                  pointers<Acc>(problem, dq, dk, dscale, dbias));
+  };
+  with_accumulator(problem.dtype, run);
+  return {dq, dk, dscale, dbias};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> weighted_logsumexp_forward(
+    const Tensor& q, const std::optional<Tensor>& k, const Tensor& row_weight, const Tensor& scale,
+    const std::optional<Tensor>& bias, const std::vector<int64_t>& exclude, int64_t precision) {
+  const auto problem = logsumexp_problem(q, k, scale, bias, exclude, precision);
+  check_row_vector(row_weight, problem, "row_weight");
+  Tensor value = torch::stable::new_empty(q, {}, accumulator_of(problem.dtype));
+  Tensor lse = torch::stable::new_empty(q, {problem.m}, accumulator_of(problem.dtype));
+  auto [dq, dk, dscale, dbias] = new_gradients(problem, q);
+  const auto run = [&, dq = dq, dk = dk, dscale = dscale, dbias = dbias](auto zero) {
+    using Acc = decltype(zero);
+    const Acc* weight = const_data<Acc>(row_weight);
+    sslk::weighted_logsumexp<Acc>(problem, weight, data<Acc>(lse),
+                                  pointers<Acc>(problem, dq, dk, dscale, dbias));
+    double sum = 0;
+    for (int64_t i = 0; i < problem.m; ++i) sum += double(weight[i]) * const_data<Acc>(lse)[i];
+    *data<Acc>(value) = Acc(sum);
+  };
+  with_accumulator(problem.dtype, run);
+  return {value, lse, dq, dk, dscale, dbias};
+}
+
+}  // namespace
+}  // namespace sslk::operators
+
+STABLE_TORCH_LIBRARY_IMPL(sslkernels, CPU, m) {
+  m.impl("nt_xent_forward", TORCH_BOX(&sslk::operators::nt_xent_forward));
+  m.impl("nt_xent_backward", TORCH_BOX(&sslk::operators::nt_xent_backward));
+  m.impl("logsumexp_forward", TORCH_BOX(&sslk::operators::logsumexp_forward));
+  m.impl("logsumexp_backward", TORCH_BOX(&sslk::operators::logsumexp_backward));
+  m.impl("weighted_logsumexp_forward", TORCH_BOX(&sslk::operators::weighted_logsumexp_forward));
+}
