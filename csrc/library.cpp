@@ -22,6 +22,15 @@ STABLE_TORCH_LIBRARY(sslkernels, m) {
       "weighted_logsumexp_forward(Tensor q, Tensor? k, Tensor row_weight, Tensor scale, "
       "Tensor? bias, int[] exclude, int precision) "
       "-> (Tensor value, Tensor lse, Tensor dq, Tensor dk, Tensor dscale, Tensor dbias)");
+  m.def(
+      "logit_terms_forward(Tensor q, Tensor k, Tensor target, Tensor scale, Tensor? bias, "
+      "Tensor? column_weight, float softcap, int precision) "
+      "-> (Tensor lse, Tensor target_logit, Tensor weighted_sum, Tensor largest)");
+  m.def(
+      "logit_terms_backward(Tensor grad_lse, Tensor grad_target, Tensor grad_sum, Tensor lse, "
+      "Tensor q, Tensor k, Tensor target, Tensor scale, Tensor? bias, Tensor? column_weight, "
+      "float softcap, int precision) "
+      "-> (Tensor dq, Tensor dk, Tensor dscale, Tensor dbias)");
   m.def("release_workspaces() -> ()");
 }
 

@@ -40,6 +40,12 @@ inline void check_matrix(const Tensor& x, const char* name) {
   STD_TORCH_CHECK(x.dim() == 2 && x.is_contiguous(), name, " is not a contiguous matrix");
 }
 
+inline void check_vector(const Tensor& x, int64_t length, Dtype dtype, const char* name) {
+  STD_TORCH_CHECK(
+      x.numel() == length && x.is_contiguous() && x.scalar_type() == accumulator_of(dtype), name,
+      " is not [", length, "] of the accumulator's dtype");
+}
+
 // float32 or float64, one element.
 inline double scalar_of(const Tensor& x, const char* name) {
   STD_TORCH_CHECK(x.numel() == 1, name, " has not one element");

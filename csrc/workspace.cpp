@@ -48,9 +48,7 @@ Workspace::Workspace(size_t bytes) {
   size_ = (bytes + alignment - 1) / alignment * alignment;
   block_ = cursor_ = static_cast<char*>(std::aligned_alloc(alignment, std::max(size_, alignment)));
   if (block_ == nullptr) throw std::bad_alloc();
-#ifdef __linux__
-  if (huge) madvise(block_, size_, MADV_HUGEPAGE);
-#endif
+  if (huge) advise_huge_pages(block_, size_);
 }
 
 Workspace::~Workspace() {
@@ -63,6 +61,18 @@ Workspace::~Workspace() {
     std::free(idle.front().memory);
     idle.erase(idle.begin());
   }
+}
+
+void advise_huge_pages(void* memory, size_t bytes) {
+#ifdef __linux__
+  const uintptr_t end = reinterpret_cast<uintptr_t>(memory) + bytes;
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(memory) + kHugePage - 1) & ~(kHugePage - 1);
+  if (begin + kHugePage <= end) {
+    madvise(reinterpret_cast<void*>(begin), (end - begin) & ~(kHugePage - 1), MADV_HUGEPAGE);
+  }
+#else
+  (void)memory, (void)bytes;
+#endif
 }
 
 void release_workspaces() {

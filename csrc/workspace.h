@@ -45,6 +45,9 @@ class Workspace {
   size_t size_;
 };
 
+// Asks for huge pages where fresh memory of this size would cost a page fault every 4 KiB.
+void advise_huge_pages(void* memory, size_t bytes);
+
 // Gives the cached blocks back to the system.
 void release_workspaces();
 

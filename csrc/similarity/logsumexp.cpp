@@ -1,19 +1,18 @@
 #include "logsumexp.h"
 
-#include <algorithm>
 #include <optional>
 #include <vector>
 
 #include "../parallel.h"
 #include "../rows.h"
-#include "cross.h"
+#include "../workspace.h"
 #include "symmetric.h"
 
 namespace sslk {
 namespace {
 
 // Without bias, and with nothing or the row itself excluded, K = Q makes S symmetric.
-std::optional<Symmetric> as_symmetric(const LogSumExp& p) {
+std::optional<Symmetric> as_symmetric(const Logits& p) {
   if (p.m == 0) return {};
   const bool excludes_self = p.excluded == 1 && p.exclude[0] == 0;
   if (p.k != nullptr || p.bias != nullptr || (p.excluded != 0 && !excludes_self)) return {};
@@ -21,129 +20,74 @@ std::optional<Symmetric> as_symmetric(const LogSumExp& p) {
       {p.q, nullptr, p.dtype, p.m, p.d}, p.scale, false, excludes_self, false, p.precision};
 }
 
-template <class T>
-void pack(const Operand<T>& operand, Dtype dtype, const void* matrix, int64_t rows, int64_t d) {
-  parallel_ranges(operand.padded_rows() / kRowPadding, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin * kRowPadding; i < end * kRowPadding; ++i) {
-      std::fill(operand.row(i), operand.row(i) + operand.width(), T(0));
-      const char* row = static_cast<const char*>(matrix) + i * d * element_size(dtype);
-      if (i < rows) load_row(dtype, row, d, operand.row(i));
-    }
-    operand.pack(begin * kRowPadding, end * kRowPadding);
-  });
+Logits with_columns(Logits problem) {
+  if (problem.k == nullptr) problem.k = problem.q;
+  return problem;
 }
 
-// Q and K packed, and the accumulators of their gradients.
 template <class T>
-class Session {
- public:
-  Session(const LogSumExp& p, bool gradients)
-      : p_(p),
-        q_(p.m, p.d),
-        k_(p.n, p.d),
-        workspace_(q_.bytes() + k_.bytes() + (gradients ? gradient_bytes() : 0)) {
-    q_.place(workspace_);
-    pack(q_, p.dtype, p.q, p.m, p.d);
-    if (p.k != nullptr) {
-      k_.place(workspace_);
-      pack(k_, p.dtype, p.k, p.n, p.d);
+constexpr Dtype kDtypeOf = sizeof(T) == 8 ? Dtype::kFloat64 : Dtype::kFloat32;
+
+// Both sides of the gradient of Q, summed before they are rounded.
+template <class Acc>
+void backward_of_both_sides(const Logits& problem, const Acc* grad, const Acc* lse,
+                            const LogitGradients<Acc>& out) {
+  const int64_t count = problem.m * problem.d;
+  Workspace workspace(2 * Workspace::padded<Acc>(count));
+  Acc* dq = workspace.take<Acc>(count);
+  Acc* dk = workspace.take<Acc>(count);
+  cross_backward<Acc>(with_columns(problem), lse, {grad},
+                      {dq, dk, kDtypeOf<Acc>, out.dscale, out.dbias});
+  parallel_ranges(problem.m, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      Acc* row = dq + i * problem.d;
+      for (int64_t k = 0; k < problem.d; ++k) row[k] += dk[i * problem.d + k];
+      char* target = static_cast<char*>(out.dq) + i * problem.d * element_size(out.dtype);
+      store_row(out.dtype, target, problem.d, row);
     }
-    if (!gradients) return;
-    dq_ = workspace_.take<T>(q_.padded_rows() * q_.width());
-    dk_ = workspace_.take<T>(k_.padded_rows() * k_.width());
-    std::fill(dq_, dq_ + q_.padded_rows() * q_.width(), T(0));
-    std::fill(dk_, dk_ + k_.padded_rows() * k_.width(), T(0));
-  }
-
-  Cross<T> cross() const {
-    return {&q_,         p_.k != nullptr ? &k_ : &q_,    p_.m,       p_.n,
-            T(p_.scale), static_cast<const T*>(p_.bias), p_.exclude, p_.excluded};
-  }
-  CrossGradients<T> sums(T* dbias) const { return {dq_, dk_, dbias}; }
-
-  void finish(const LogSumExpGradients<T>& out) const {
-    // d/dscale: sum over the pairs of W_ij <q_i, k_j>.
-    T dscale = 0;
-    for (int64_t e = 0; e < p_.m * q_.width(); ++e) dscale += q_.row(0)[e] * dq_[e];
-    *out.dscale = dscale;
-    if (p_.k == nullptr) {
-      for (int64_t e = 0; e < p_.m * q_.width(); ++e) dq_[e] += dk_[e];
-    } else {
-      write(dk_, p_.n, out.dk);
-    }
-    write(dq_, p_.m, out.dq);
-  }
-
- private:
-  size_t gradient_bytes() const {
-    return Workspace::padded<T>(q_.padded_rows() * q_.width()) +
-           Workspace::padded<T>(k_.padded_rows() * k_.width());
-  }
-  void write(T* sums, int64_t rows, void* target) const {
-    for (int64_t i = 0; i < rows; ++i) {
-      T* row = sums + i * q_.width();
-      for (int64_t k = 0; k < p_.d; ++k) row[k] *= T(p_.scale);
-      store_row(p_.dtype, static_cast<char*>(target) + i * p_.d * element_size(p_.dtype), p_.d,
-                row);
-    }
-  }
-
-  const LogSumExp& p_;
-  Operand<T> q_, k_;
-  Workspace workspace_;
-  T *dq_ = nullptr, *dk_ = nullptr;
-};
-
-template <class T>
-void clear(const LogSumExp& problem, const LogSumExpGradients<T>& out) {
-  if (out.dbias != nullptr) std::fill(out.dbias, out.dbias + problem.n, T(0));
+  });
 }
 
 }  // namespace
 
-template <class T>
-void logsumexp_forward(const LogSumExp& problem, T* lse) {
+template <class Acc>
+void logsumexp_forward(const Logits& problem, Acc* lse) {
   if (const auto symmetric = as_symmetric(problem)) {
-    std::vector<T> row_stat(2 * problem.m);
-    return symmetric_forward<T>(*symmetric, {lse, row_stat.data(), nullptr});
+    std::vector<Acc> row_stat(2 * problem.m);
+    return symmetric_forward<Acc>(*symmetric, {lse, row_stat.data(), nullptr});
   }
-  cross_forward(Session<T>(problem, false).cross(), lse);
+  cross_forward<Acc>(with_columns(problem), {lse});
 }
 
-template <class T>
-void logsumexp_backward(const LogSumExp& problem, const T* grad, const T* lse,
-                        const LogSumExpGradients<T>& out) {
+template <class Acc>
+void logsumexp_backward(const Logits& problem, const Acc* grad, const Acc* lse,
+                        const LogitGradients<Acc>& out) {
   if (const auto symmetric = as_symmetric(problem)) {
-    return symmetric_backward<T>(
-        *symmetric, {{grad, 1, T(1)}, nullptr, lse, nullptr, out.dq, nullptr, out.dscale});
+    return symmetric_backward<Acc>(
+        *symmetric, {{grad, 1, Acc(1)}, nullptr, lse, nullptr, out.dq, nullptr, out.dscale});
   }
-  const Session<T> session(problem, true);
-  clear(problem, out);
-  cross_backward(session.cross(), lse, grad, {0, nullptr}, session.sums(out.dbias));
-  session.finish(out);
+  if (problem.k == nullptr) return backward_of_both_sides(problem, grad, lse, out);
+  cross_backward<Acc>(problem, lse, {grad}, out);
 }
 
-template <class T>
-void weighted_logsumexp(const LogSumExp& problem, const T* weight, T* lse,
-                        const LogSumExpGradients<T>& out) {
+template <class Acc>
+void weighted_logsumexp(const Logits& problem, const Acc* weight, Acc* lse,
+                        const LogitGradients<Acc>& out) {
   if (const auto symmetric = as_symmetric(problem)) {
-    std::vector<T> row_stat(2 * problem.m);
-    symmetric_forward<T>(*symmetric, {lse, row_stat.data(), nullptr});
-    return symmetric_backward<T>(
+    std::vector<Acc> row_stat(2 * problem.m);
+    symmetric_forward<Acc>(*symmetric, {lse, row_stat.data(), nullptr});
+    return symmetric_backward<Acc>(
         *symmetric,
-        {{weight, 1, T(1)}, row_stat.data(), nullptr, nullptr, out.dq, nullptr, out.dscale});
+        {{weight, 1, Acc(1)}, row_stat.data(), nullptr, nullptr, out.dq, nullptr, out.dscale});
   }
-  const Session<T> session(problem, true);
-  clear(problem, out);
-  cross_forward_backward(session.cross(), weight, lse, session.sums(out.dbias));
-  session.finish(out);
+  logsumexp_forward(problem, lse);
+  logsumexp_backward(problem, weight, lse, out);
 }
 
-#define SSLK_INSTANTIATE(T)                                              \
-  template void logsumexp_forward(const LogSumExp&, T*);                 \
-  template void logsumexp_backward(const LogSumExp&, const T*, const T*, \
-                                   const LogSumExpGradients<T>&);        \
-  template void weighted_logsumexp(const LogSumExp&, const T*, T*, const LogSumExpGradients<T>&);
+#define SSLK_INSTANTIATE(T)                                                                      \
+  template void logsumexp_forward(const Logits&, T*);                                            \
+  template void logsumexp_backward(const Logits&, const T*, const T*, const LogitGradients<T>&); \
+  template void weighted_logsumexp(const Logits&, const T*, T*, const LogitGradients<T>&);
 SSLK_INSTANTIATE(float)
 SSLK_INSTANTIATE(double)
 #undef SSLK_INSTANTIATE

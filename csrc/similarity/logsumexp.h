@@ -1,46 +1,22 @@
-// The engine's operators on raw matrices of any dtype: packing, the choice of kernel, and the way
-// back to the caller's dtype.
+// The engine's operators on raw matrices of any dtype: the choice of path.
 #pragma once
 
-#include <cstdint>
-
-#include "problem.h"
+#include "cross.h"
 
 namespace sslk {
 
-// lse_i = log sum over the allowed j of exp(scale <q_i, k_j> + bias_j). Column (i + offset) mod n
-// is not allowed for the excluded offsets. k null: K is Q.
-struct LogSumExp {
-  const void* q;  // [m, d]
-  const void* k;  // [n, d], or null
-  Dtype dtype;
-  int64_t m, n, d;
-  double scale;
-  const void* bias;  // [n] of the accumulator's type, or null
-  const int64_t* exclude;
-  int64_t excluded;
-  Precision precision;
-};
+// As cross_forward and cross_backward, but k may be null, K is then Q: dq takes both sides, dk is
+// not touched. Where the matrix of logits is symmetric, each of them is computed once.
+template <class Acc>
+void logsumexp_forward(const Logits& problem, Acc* lse);
 
 template <class Acc>
-void logsumexp_forward(const LogSumExp& problem, Acc* lse);
+void logsumexp_backward(const Logits& problem, const Acc* grad, const Acc* lse,
+                        const LogitGradients<Acc>& out);
 
-// Gradients of sum_i grad_i lse_i. dk is null when k is: dq then holds both sides.
+// lse and the gradients of sum_i weight_i lse_i.
 template <class Acc>
-struct LogSumExpGradients {
-  void* dq;
-  void* dk;
-  Acc* dscale;
-  Acc* dbias;  // [n], or null
-};
-
-template <class Acc>
-void logsumexp_backward(const LogSumExp& problem, const Acc* grad, const Acc* lse,
-                        const LogSumExpGradients<Acc>& out);
-
-// lse and the gradients of sum_i weight_i lse_i in one go: a product less than the two apart.
-template <class Acc>
-void weighted_logsumexp(const LogSumExp& problem, const Acc* weight, Acc* lse,
-                        const LogSumExpGradients<Acc>& out);
+void weighted_logsumexp(const Logits& problem, const Acc* weight, Acc* lse,
+                        const LogitGradients<Acc>& out);
 
 }  // namespace sslk

@@ -1,5 +1,5 @@
-// A matrix of rows in the three forms that the two products of a similarity softmax want:
-// S = Q K^T and dQ += W K (dK += W^T Q).
+// A matrix of rows in the forms that the two products of a similarity softmax want: S = Q K^T takes
+// natural rows on its left and transposed ones on its right, dQ += W K (dK += W^T Q) panels.
 #pragma once
 
 #include "../gemm.h"
@@ -7,32 +7,41 @@
 
 namespace sslk {
 
+enum class Forms { kAll, kRightOfScores, kLeftOfScores, kLeftOfScoresAndValues };
+
 template <class T>
 class Operand {
  public:
-  Operand(int64_t rows, int64_t d)
-      : rows_(pad_rows(rows)), d_(d), width_((d + kPanel<T> - 1) / kPanel<T> * kPanel<T>) {}
+  Operand(int64_t rows, int64_t d, Forms forms = Forms::kAll)
+      : rows_(pad_rows(rows)),
+        d_(d),
+        width_((d + kPanel<T> - 1) / kPanel<T> * kPanel<T>),
+        transposes_(!use_blas<T>() && (forms == Forms::kAll || forms == Forms::kRightOfScores)),
+        panels_too_(!use_blas<T>() &&
+                    (forms == Forms::kAll || forms == Forms::kLeftOfScoresAndValues)) {}
 
-  size_t bytes() const { return (use_blas<T>() ? 1 : 3) * Workspace::padded<T>(rows_ * width_); }
+  size_t bytes() const {
+    return (1 + transposes_ + panels_too_) * Workspace::padded<T>(rows_ * width_);
+  }
   void place(Workspace& workspace) {
     natural_ = workspace.take<T>(rows_ * width_);
-    if (use_blas<T>()) return;
-    transposed_ = workspace.take<T>(rows_ * width_);
-    panels_ = workspace.take<T>(rows_ * width_);
+    if (transposes_) transposed_ = workspace.take<T>(rows_ * width_);
+    if (panels_too_) panels_ = workspace.take<T>(rows_ * width_);
   }
 
   int64_t padded_rows() const { return rows_; }
   int64_t width() const { return width_; }  // D, padded to kPanel
   T* row(int64_t i) const { return natural_ + i * width_; }
 
-  // Makes the two other forms of rows [begin, end), multiples of kRowPadding, from row().
+  // Makes the other forms of rows [begin, end), multiples of kPanel, from row().
   void pack(int64_t begin, int64_t end) const {
-    if (use_blas<T>()) return;
     for (int64_t i = begin; i < end; ++i) {
       const T* source = row(i);
-      T* column = transposed_ + i / kPanel<T> * kPanel<T> * width_ + i % kPanel<T>;
-      for (int64_t k = 0; k < width_; ++k) column[k * kPanel<T>] = source[k];
-      for (int64_t k = 0; k < width_; k += kPanel<T>) {
+      if (transposes_) {
+        T* column = transposed_ + i / kPanel<T> * kPanel<T> * width_ + i % kPanel<T>;
+        for (int64_t k = 0; k < width_; ++k) column[k * kPanel<T>] = source[k];
+      }
+      for (int64_t k = 0; panels_too_ && k < width_; k += kPanel<T>) {
         T* target = panels_ + k * rows_ + i * kPanel<T>;
         for (int n = 0; n < kPanel<T>; ++n) target[n] = source[k + n];
       }
@@ -62,6 +71,7 @@ class Operand {
 
  private:
   int64_t rows_, d_, width_;
+  bool transposes_, panels_too_;
   T *natural_ = nullptr, *transposed_ = nullptr, *panels_ = nullptr;
 };
 

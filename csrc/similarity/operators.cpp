@@ -4,7 +4,10 @@
 #include <tuple>
 #include <vector>
 
+#include "../rows.h"
 #include "../tensors.h"
+#include "../workspace.h"
+#include "cross.h"
 #include "logsumexp.h"
 #include "symmetric.h"
 
@@ -81,9 +84,8 @@ std::tuple<Tensor, Tensor, Tensor> nt_xent_backward(const Tensor& grad, const Te
   return {dz1, dz2, dscale};
 }
 
-LogSumExp logsumexp_problem(const Tensor& q, const std::optional<Tensor>& k, const Tensor& scale,
-                            const std::optional<Tensor>& bias, const std::vector<int64_t>& exclude,
-                            int64_t precision) {
+Logits logits_problem(const Tensor& q, const std::optional<Tensor>& k, const Tensor& scale,
+                      const std::optional<Tensor>& bias, int64_t precision) {
   check_matrix(q, "q");
   STD_TORCH_CHECK(q.size(1) > 0, "q has no columns");
   const Dtype dtype = dtype_of(q, "q");
@@ -94,22 +96,28 @@ LogSumExp logsumexp_problem(const Tensor& q, const std::optional<Tensor>& k, con
         "k does not fit q");
   }
   const int64_t n = k ? k->size(0) : q.size(0);
+  Logits problem{q.const_data_ptr(),
+                 k ? k->const_data_ptr() : nullptr,
+                 dtype,
+                 q.size(0),
+                 n,
+                 q.size(1),
+                 scalar_of(scale, "scale"),
+                 precision_of(precision)};
   if (bias) {
-    STD_TORCH_CHECK(
-        bias->numel() == n && bias->is_contiguous() && bias->scalar_type() == accumulator_of(dtype),
-        "bias is not [n] of the accumulator's dtype");
+    check_vector(*bias, n, dtype, "bias");
+    problem.bias = bias->const_data_ptr();
   }
-  return {q.const_data_ptr(),
-          k ? k->const_data_ptr() : nullptr,
-          dtype,
-          q.size(0),
-          n,
-          q.size(1),
-          scalar_of(scale, "scale"),
-          bias ? bias->const_data_ptr() : nullptr,
-          exclude.data(),
-          int64_t(exclude.size()),
-          precision_of(precision)};
+  return problem;
+}
+
+Logits logsumexp_problem(const Tensor& q, const std::optional<Tensor>& k, const Tensor& scale,
+                         const std::optional<Tensor>& bias, const std::vector<int64_t>& exclude,
+                         int64_t precision) {
+  Logits problem = logits_problem(q, k, scale, bias, precision);
+  problem.exclude = exclude.data();
+  problem.excluded = int64_t(exclude.size());
+  return problem;
 }
 
 Tensor logsumexp_forward(const Tensor& q, const std::optional<Tensor>& k, const Tensor& scale,
@@ -125,8 +133,7 @@ Tensor logsumexp_forward(const Tensor& q, const std::optional<Tensor>& k, const 
 }
 
 // Fresh dq, dk, dscale, dbias; absent arguments get empty gradients.
-std::tuple<Tensor, Tensor, Tensor, Tensor> new_gradients(const LogSumExp& problem,
-                                                         const Tensor& q) {
+std::tuple<Tensor, Tensor, Tensor, Tensor> new_gradients(const Logits& problem, const Tensor& q) {
   const ScalarType accumulator = accumulator_of(problem.dtype);
   const int64_t key_rows = problem.k != nullptr ? problem.n : 0;
   return {torch::stable::new_empty(q, {problem.m, problem.d}),
@@ -136,16 +143,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> new_gradients(const LogSumExp& proble
 }
 
 template <class Acc>
-LogSumExpGradients<Acc> pointers(const LogSumExp& problem, const Tensor& dq, const Tensor& dk,
-                                 const Tensor& dscale, const Tensor& dbias) {
+LogitGradients<Acc> pointers(const Logits& problem, const Tensor& dq, const Tensor& dk,
+                             const Tensor& dscale, const Tensor& dbias) {
   return {dq.mutable_data_ptr(), problem.k != nullptr ? dk.mutable_data_ptr() : nullptr,
-          data<Acc>(dscale), problem.bias != nullptr ? data<Acc>(dbias) : nullptr};
-}
-
-void check_row_vector(const Tensor& x, const LogSumExp& problem, const char* name) {
-  STD_TORCH_CHECK(x.numel() == problem.m && x.is_contiguous() &&
-                      x.scalar_type() == accumulator_of(problem.dtype),
-                  name, " is not [m] of the accumulator's dtype");
+          problem.dtype, data<Acc>(dscale), problem.bias != nullptr ? data<Acc>(dbias) : nullptr};
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> logsumexp_backward(
@@ -153,8 +154,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> logsumexp_backward(
     const Tensor& scale, const std::optional<Tensor>& bias, const std::vector<int64_t>& exclude,
     int64_t precision) {
   const auto problem = logsumexp_problem(q, k, scale, bias, exclude, precision);
-  check_row_vector(grad, problem, "grad");
-  check_row_vector(lse, problem, "lse");
+  check_vector(grad, problem.m, problem.dtype, "grad");
+  check_vector(lse, problem.m, problem.dtype, "lse");
   auto [dq, dk, dscale, dbias] = new_gradients(problem, q);
   const auto run = [&, dq = dq, dk = dk, dscale = dscale, dbias = dbias](auto zero) {
     using Acc = decltype(zero);
@@ -169,7 +170,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> weighted_logsumexp_fo
     const Tensor& q, const std::optional<Tensor>& k, const Tensor& row_weight, const Tensor& scale,
     const std::optional<Tensor>& bias, const std::vector<int64_t>& exclude, int64_t precision) {
   const auto problem = logsumexp_problem(q, k, scale, bias, exclude, precision);
-  check_row_vector(row_weight, problem, "row_weight");
+  check_vector(row_weight, problem.m, problem.dtype, "row_weight");
   Tensor value = torch::stable::new_empty(q, {}, accumulator_of(problem.dtype));
   Tensor lse = torch::stable::new_empty(q, {problem.m}, accumulator_of(problem.dtype));
   auto [dq, dk, dscale, dbias] = new_gradients(problem, q);
@@ -186,6 +187,69 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> weighted_logsumexp_fo
   return {value, lse, dq, dk, dscale, dbias};
 }
 
+Logits terms_problem(const Tensor& q, const Tensor& k, const Tensor& target, const Tensor& scale,
+                     const std::optional<Tensor>& bias, const std::optional<Tensor>& column_weight,
+                     double softcap, int64_t precision) {
+  Logits problem = logits_problem(q, k, scale, bias, precision);
+  STD_TORCH_CHECK(softcap >= 0, "softcap is negative");
+  problem.softcap = softcap;
+  STD_TORCH_CHECK(target.numel() == problem.m && target.is_contiguous() &&
+                      target.scalar_type() == ScalarType::Long,
+                  "target is not [m] of int64");
+  problem.target = const_data<int64_t>(target);
+  for (int64_t i = 0; i < problem.m; ++i) {
+    STD_TORCH_CHECK(problem.target[i] >= -1 && problem.target[i] < problem.n, "target of row ", i,
+                    " is ", problem.target[i], ", not in [-1, ", problem.n, ")");
+  }
+  if (column_weight) {
+    check_vector(*column_weight, problem.n, problem.dtype, "column_weight");
+    problem.column_weight = column_weight->const_data_ptr();
+  }
+  return problem;
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> logit_terms_forward(
+    const Tensor& q, const Tensor& k, const Tensor& target, const Tensor& scale,
+    const std::optional<Tensor>& bias, const std::optional<Tensor>& column_weight, double softcap,
+    int64_t precision) {
+  const Logits problem =
+      terms_problem(q, k, target, scale, bias, column_weight, softcap, precision);
+  Tensor terms[4];
+  for (Tensor& each : terms) {
+    each = torch::stable::new_empty(q, {problem.m}, accumulator_of(problem.dtype));
+  }
+  with_accumulator(problem.dtype, [&](auto zero) {
+    using Acc = decltype(zero);
+    cross_forward<Acc>(problem, {data<Acc>(terms[0]), data<Acc>(terms[1]), data<Acc>(terms[2]),
+                                 data<Acc>(terms[3])});
+  });
+  return {terms[0], terms[1], terms[2], terms[3]};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> logit_terms_backward(
+    const Tensor& grad_lse, const Tensor& grad_target, const Tensor& grad_sum, const Tensor& lse,
+    const Tensor& q, const Tensor& k, const Tensor& target, const Tensor& scale,
+    const std::optional<Tensor>& bias, const std::optional<Tensor>& column_weight, double softcap,
+    int64_t precision) {
+  const Logits problem =
+      terms_problem(q, k, target, scale, bias, column_weight, softcap, precision);
+  check_vector(grad_lse, problem.m, problem.dtype, "grad_lse");
+  check_vector(grad_target, problem.m, problem.dtype, "grad_target");
+  check_vector(grad_sum, problem.m, problem.dtype, "grad_sum");
+  check_vector(lse, problem.m, problem.dtype, "lse");
+  auto [dq, dk, dscale, dbias] = new_gradients(problem, q);
+  advise_huge_pages(dk.mutable_data_ptr(), problem.n * problem.d * element_size(problem.dtype));
+  const auto run = [&, dq = dq, dk = dk, dscale = dscale, dbias = dbias](auto zero) {
+    using Acc = decltype(zero);
+    cross_backward<Acc>(
+        problem, const_data<Acc>(lse),
+        {const_data<Acc>(grad_lse), const_data<Acc>(grad_target), const_data<Acc>(grad_sum)},
+        pointers<Acc>(problem, dq, dk, dscale, dbias));
+  };
+  with_accumulator(problem.dtype, run);
+  return {dq, dk, dscale, dbias};
+}
+
 }  // namespace
 }  // namespace sslk::operators
 
@@ -194,5 +258,7 @@ STABLE_TORCH_LIBRARY_IMPL(sslkernels, CPU, m) {
   m.impl("nt_xent_backward", TORCH_BOX(&sslk::operators::nt_xent_backward));
   m.impl("logsumexp_forward", TORCH_BOX(&sslk::operators::logsumexp_forward));
   m.impl("logsumexp_backward", TORCH_BOX(&sslk::operators::logsumexp_backward));
+  m.impl("logit_terms_forward", TORCH_BOX(&sslk::operators::logit_terms_forward));
+  m.impl("logit_terms_backward", TORCH_BOX(&sslk::operators::logit_terms_backward));
   m.impl("weighted_logsumexp_forward", TORCH_BOX(&sslk::operators::weighted_logsumexp_forward));
 }

@@ -202,13 +202,18 @@ template <class T>
 class General {
  public:
   explicit General(const Symmetric& problem)
-      : problem_(problem), m_(problem.views.rows()), z_(m_, problem.views.d) {}
+      : problem_(problem),
+        m_(problem.views.rows()),
+        z_(m_, problem.views.d, Forms::kLeftOfScores),
+        partner_(m_) {
+    for (int64_t i = 0; i < m_; ++i) partner_[i] = std::max<int64_t>(0, problem.views.partner(i));
+  }
 
   void forward(const SymmetricForward<T>& out) {
     Workspace workspace(z_.bytes());
     z_.place(workspace);
     load_views<T, true>(problem_, z_, out.inv_norm);
-    cross_forward(cross(), out.row_stat);  // over the negatives
+    cross_forward<T>(logits(), {out.row_stat});  // over the negatives
     parallel_ranges(m_, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         T positive = 0;
@@ -224,39 +229,45 @@ class General {
   }
 
   void backward(const SymmetricBackward<T>& out) {
-    const int64_t padded = z_.padded_rows();
+    const int64_t count = m_ * z_.width();
     Workspace workspace(z_.bytes() + 4 * Workspace::padded<T>(m_) +
-                        2 * Workspace::padded<T>(padded * z_.width()));
+                        2 * Workspace::padded<T>(count));
     z_.place(workspace);
     T* all = workspace.take<T>(m_);  // lse with the positive
     T* grad = workspace.take<T>(m_);
-    T* target = workspace.take<T>(m_);
+    T* of_positive = workspace.take<T>(m_);
     T* dots = workspace.take<T>(m_);
-    T* dq = workspace.take<T>(padded * z_.width());
-    T* dk = workspace.take<T>(padded * z_.width());
-    std::fill(dq, dq + padded * z_.width(), T(0));
-    std::fill(dk, dk + padded * z_.width(), T(0));
+    T* dq = workspace.take<T>(count);
+    T* dk = workspace.take<T>(count);
     load_views<T, false>(problem_, z_, const_cast<T*>(out.inv_norm));
     for (int64_t i = 0; i < m_; ++i) {
       const T negatives = out.row_stat ? out.row_stat[i] : out.lse[i];
       const T positive = out.row_stat ? out.row_stat[m_ + i] : T(0);
       all[i] = positive_counts() ? positive + softplus(negatives - positive) : negatives;
       grad[i] = out.grad[i];
-      target[i] = -grad[i];
-      if (positive_counts()) target[i] /= T(1) + std::exp(positive - negatives);
+      of_positive[i] = problem_.views.paired() ? -grad[i] : T(0);
+      if (positive_counts()) of_positive[i] /= T(1) + std::exp(positive - negatives);
     }
-    const CrossTarget<T> positive{problem_.views.n, problem_.views.paired() ? target : nullptr};
-    cross_backward(cross(), all, grad, positive, {dq, dk, nullptr});
-    for (int64_t e = 0; e < padded * z_.width(); ++e) dq[e] += dk[e];
+    T unused;
+    cross_backward<T>(logits(), all, {grad, of_positive},
+                      {dq, dk, sizeof(T) == 8 ? Dtype::kFloat64 : Dtype::kFloat32, &unused});
+    const T unscale = T(1 / problem_.scale);
+    parallel_ranges(count, [&](int64_t begin, int64_t end) {
+      for (int64_t e = begin; e < end; ++e) dq[e] = unscale * (dq[e] + dk[e]);
+    });
     *out.dscale = T(0.5) * store_gradients(problem_, z_, dq, out, dots);
   }
 
  private:
-  Cross<T> cross() {
-    const bool paired = problem_.views.paired();
+  // z against z, without the row itself and, since its gradient is known better, its positive.
+  Logits logits() const {
+    const Dtype dtype = sizeof(T) == 8 ? Dtype::kFloat64 : Dtype::kFloat32;
+    Logits out{z_.row(0), z_.row(0), dtype, m_, m_, z_.width(), problem_.scale, problem_.precision};
     const int64_t first = problem_.exclude_self ? 0 : 1;
-    return {
-        &z_, &z_, m_, m_, T(problem_.scale), nullptr, offsets_ + first, (paired ? 2 : 1) - first};
+    out.exclude = offsets_ + first;
+    out.excluded = (problem_.views.paired() ? 2 : 1) - first;
+    out.target = partner_.data();
+    return out;
   }
   // Whether the positive is one of the terms of the log-sum-exp.
   bool positive_counts() const { return problem_.views.paired() && !problem_.exclude_partner; }
@@ -269,6 +280,7 @@ class General {
   const Symmetric& problem_;
   const int64_t m_;
   Operand<T> z_;
+  std::vector<int64_t> partner_;  // the row itself where there is no pair: its gradient is zero
   const int64_t offsets_[2] = {0, problem_.views.n};
 };
 

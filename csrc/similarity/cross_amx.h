@@ -1,0 +1,355 @@
+// The kernel of cross_pass.h on the AMX tile unit: values in 1 to 3 bfloat16 parts.
+//
+// Columns of the problem (rows of K) are the rows of a tile of logits and rows of Q its columns:
+// what the vector work does for a row of the problem then stays in its lane.
+#pragma once
+
+#ifdef SSLK_ISA_AMX
+
+#include <algorithm>
+#include <cstring>
+
+#include "amx.h"
+#include "amx_panels.h"
+#include "cross_pass.h"
+
+namespace sslk::amx {
+
+// 16 elements of a row of any dtype but float64.
+SSLK_INLINE __m512 load16(Dtype dtype, const void* row, int64_t d, __mmask16 mask) {
+  switch (dtype) {
+    case Dtype::kFloat32:
+      return load16<Dtype::kFloat32>(row, d, mask);
+    case Dtype::kBFloat16:
+      return load16<Dtype::kBFloat16>(row, d, mask);
+    default:
+      return load16<Dtype::kFloat16>(row, d, mask);
+  }
+}
+SSLK_INLINE void store16(Dtype dtype, void* row, int64_t d, __mmask16 mask, __m512 x) {
+  switch (dtype) {
+    case Dtype::kFloat32:
+      return store16<Dtype::kFloat32>(row, d, mask, x);
+    case Dtype::kBFloat16:
+      return store16<Dtype::kBFloat16>(row, d, mask, x);
+    default:
+      return store16<Dtype::kFloat16>(row, d, mask, x);
+  }
+}
+
+// 32 rows x 32 columns from column d on, as bfloat16 parts; null rows are zero.
+template <int Parts>
+void split_block(Dtype dtype, const void* const (&rows)[32], int64_t d, int64_t width,
+                 bf16 (&part)[Parts][2 * kTileElements]) {
+  const __mmask16 mask0 = tail_mask(d, width), mask1 = tail_mask(d + 16, width);
+  for (int r = 0; r < 32; ++r) {
+    if (rows[r] == nullptr) {
+      for (int s = 0; s < Parts; ++s) std::memset(part[s] + r * 32, 0, 64);
+      continue;
+    }
+    __m512 low = load16(dtype, rows[r], d, mask0), high = load16(dtype, rows[r], d + 16, mask1);
+    auto put = [&](int s, __m512 x, __m512 y) {
+      _mm512_store_si512(part[s] + r * 32, to_bf16(x, y));
+    };
+    if constexpr (Parts >= 2) put(0, take_part<false>(low), take_part<false>(high));
+    if constexpr (Parts == 3) put(1, take_part<false>(low), take_part<false>(high));
+    put(Parts - 1, low, high);
+  }
+}
+
+// 16 of a block's columns in B form: pairs of rows interleaved.
+inline void interleave_rows(const bf16* block, int half, bf16* tile) {
+  for (int pair = 0; pair < 16; ++pair) {
+    auto sixteen = [&](int r) {
+      return _mm512_cvtepu16_epi32(
+          _mm256_load_si256(reinterpret_cast<const __m256i*>(block + r * 32 + half * 16)));
+    };
+    const __m512i odd = _mm512_slli_epi32(sixteen(2 * pair + 1), 16);
+    _mm512_store_si512(tile + pair * 32, _mm512_or_si512(sixteen(2 * pair), odd));
+  }
+}
+
+template <int Parts>
+struct CrossKernel {
+  using Scalar = float;
+  using Session = TileSession;
+  static constexpr int64_t kGroup = 32;
+  static constexpr int64_t kChunkColumns = Parts == 1 ? 256 : 128;
+  static constexpr int64_t kChunkBlocks = kChunkColumns / 32;
+  static constexpr int64_t kTile = Parts * kTileElements;  // all parts of a tile
+  // Steps of 32 along a product's inner dimension, so that its B operand stays in L1.
+  static constexpr int64_t kDepthInL1 = Parts == 1 ? 12 : Parts == 2 ? 8 : 4;
+
+  // Where the weights of one block go, as A operand of W^T Q and as B operand of K^T W. The
+  // interleave that makes the B form takes rows 8 l + 4 u + w to place 4 l + w of tile u; finish()
+  // undoes it.
+  struct Store {
+    bf16 *a0, *a1, *b0, *b1;
+
+    SSLK_INLINE void put(int c, Vec<float> (&g)[2][2]) const {
+      __m512 w[2][2];
+      std::memcpy(w, g, sizeof(w));
+      bf16* a = (c < 16 ? a0 : a1) + (c & 15) * 32;
+      put_part<0>(w, a, c / 2);
+      if constexpr (Parts >= 2) put_part<1>(w, a, c / 2);
+      if constexpr (Parts == 3) put_part<2>(w, a, c / 2);
+    }
+
+   private:
+    template <int Part>
+    SSLK_INLINE void put_part(__m512 (&w)[2][2], bf16* a, int pair) const {
+      constexpr bool kLast = Part == Parts - 1;
+      constexpr int at = Part * kTileElements;
+      const __m512i even = to_bf16(take_part<kLast>(w[0][0]), take_part<kLast>(w[0][1]));
+      const __m512i odd = to_bf16(take_part<kLast>(w[1][0]), take_part<kLast>(w[1][1]));
+      _mm512_store_si512(a + at, even);
+      _mm512_store_si512(a + at + 32, odd);
+      _mm512_store_si512(b0 + at + pair * 32, _mm512_unpacklo_epi16(even, odd));
+      _mm512_store_si512(b1 + at + pair * 32, _mm512_unpackhi_epi16(even, odd));
+    }
+  };
+
+  class Rows {
+   public:
+    Rows(const Logits& problem, const KeptRows& kept, bool backward)
+        : p_(problem),
+          kept_(kept),
+          groups_((kept.count() + kGroup - 1) / kGroup),
+          depth_((problem.d + 31) / 32),
+          backward_(backward) {}
+
+    size_t bytes() const {
+      const size_t gradients = Workspace::padded<float>(elements());
+      return operand_bytes() + (backward_ ? operand_bytes() + gradients : 0);
+    }
+    void place(Workspace& workspace) {
+      b_ = workspace.take<bf16>(elements() * Parts);
+      if (!backward_) return;
+      v_ = workspace.take<bf16>(elements() * Parts);
+      dq_ = workspace.take<float>(elements());
+    }
+    void pack(int64_t g) const {
+      const void* rows[32];
+      for (int r = 0; r < 32; ++r) rows[r] = input(g * kGroup + r);
+      alignas(64) bf16 part[Parts][2 * kTileElements];
+      for (int64_t k = 0; k < depth_; ++k) {
+        split_block<Parts>(p_.dtype, rows, k * 32, p_.d, part);
+        for (int s = 0; s < Parts; ++s) {
+          for (int half = 0; half < 2; ++half) {
+            transpose(part[s] + half * kTileElements,
+                      b_ + ((2 * g + half) * depth_ + k) * kTile + s * kTileElements);
+            if (!backward_) continue;
+            interleave_rows(part[s], half,
+                            v_ + ((2 * k + half) * groups_ + g) * kTile + s * kTileElements);
+          }
+        }
+      }
+    }
+    int64_t units(int64_t) const { return depth_; }
+    double finish(int64_t g, const LogitGradients<float>& out) const {
+      std::vector<float> buffer(kGroup * depth_ * 32 + 16);
+      float* rows = reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(buffer.data()) + 63) &
+                                             ~uintptr_t(63));
+      const int64_t width = depth_ * 32;
+      alignas(64) float turned[kCTileElements];
+      for (int64_t d = 0; d < 2 * depth_; ++d) {
+        for (int u = 0; u < 2; ++u) {
+          transpose(dq(d / 2, g) + (d % 2 * 2 + u) * kCTileElements, turned);
+          for (int place = 0; place < 16; ++place) {
+            const int r = 8 * (place / 4) + 4 * u + place % 4;
+            std::memcpy(rows + r * width + d * 16, turned + place * 16, 64);
+          }
+        }
+      }
+      const __m512 scale = _mm512_set1_ps(float(p_.scale));
+      double dots = 0;
+      for (int r = 0; r < kGroup && g * kGroup + r < kept_.count(); ++r) {
+        const void* q = input(g * kGroup + r);
+        const int64_t i = kept_.index[g * kGroup + r];
+        void* target = static_cast<char*>(out.dq) + i * p_.d * element_size(out.dtype);
+        __m512 dot = _mm512_setzero_ps();
+        for (int64_t d = 0; d < p_.d; d += 16) {
+          const __mmask16 mask = tail_mask(d, p_.d);
+          const __m512 x = _mm512_load_ps(rows + r * width + d);
+          dot = _mm512_fmadd_ps(load16(p_.dtype, q, d, mask), x, dot);
+          store16(out.dtype, target, d, mask, _mm512_mul_ps(x, scale));
+        }
+        dots += _mm512_reduce_add_ps(dot);
+      }
+      return dots;
+    }
+
+    int64_t depth() const { return depth_; }
+    // Group g as B operand of the logits, from step k on.
+    Operand scores(int64_t g, int64_t k) const {
+      return {b_ + (2 * g * depth_ + k) * kTile, b_ + ((2 * g + 1) * depth_ + k) * kTile, kTile};
+    }
+    // Features 32 d.. as B operand of W^T Q, from group g on.
+    Operand values(int64_t d, int64_t g) const {
+      return {v_ + (2 * d * groups_ + g) * kTile, v_ + ((2 * d + 1) * groups_ + g) * kTile, kTile};
+    }
+    // Features 32 d.. of group g of dQ, transposed: 2 x 2 C tiles.
+    float* dq(int64_t d, int64_t g) const { return dq_ + (d * groups_ + g) * 4 * kCTileElements; }
+
+   private:
+    int64_t elements() const { return groups_ * kGroup * depth_ * 32; }
+    size_t operand_bytes() const { return Workspace::padded<bf16>(elements() * Parts); }
+    const void* input(int64_t r) const {
+      if (r >= kept_.count()) return nullptr;
+      return static_cast<const char*>(p_.q) + kept_.index[r] * p_.d * element_size(p_.dtype);
+    }
+
+    const Logits& p_;
+    const KeptRows& kept_;
+    int64_t groups_, depth_;
+    bool backward_;
+    bf16* b_ = nullptr;
+    bf16* v_ = nullptr;
+    float* dq_ = nullptr;
+  };
+
+  class Columns {
+   public:
+    Columns(const Logits& problem, bool backward)
+        : p_(&problem),
+          depth_((problem.d + 31) / 32),
+          ld_(depth_ * 32 + 16),  // off the multiples of 4 KiB that share cache sets
+          groups_(std::min(kBandRows / kGroup, (problem.m + kGroup - 1) / kGroup)),
+          backward_(backward) {}
+
+    size_t bytes() const {
+      const size_t forward =
+          Workspace::padded<bf16>(values()) + Workspace::padded<float>(kChunkColumns * kGroup);
+      if (!backward_) return forward;
+      return forward + Workspace::padded<bf16>(values()) + 2 * Workspace::padded<bf16>(weights()) +
+             Workspace::padded<float>(kChunkColumns * ld_);
+    }
+    void place(Workspace& workspace) {
+      a_ = workspace.take<bf16>(values());
+      logits_ = workspace.take<float>(kChunkColumns * kGroup);
+      if (!backward_) return;
+      t_ = workspace.take<bf16>(values());
+      weights_a_ = workspace.take<bf16>(weights());
+      weights_b_ = workspace.take<bf16>(weights());
+      dk_ = workspace.take<float>(kChunkColumns * ld_);
+    }
+    void load(int64_t first, int64_t count) {
+      blocks_ = (count + 31) / 32;
+      alignas(64) bf16 part[Parts][2 * kTileElements], turned[kTileElements];
+      for (int64_t b = 0; b < blocks_; ++b) {
+        const void* rows[32];
+        for (int64_t r = 0; r < 32; ++r) {
+          const int64_t at = (first + b * 32 + r) * p_->d * element_size(p_->dtype);
+          rows[r] = b * 32 + r < count ? static_cast<const char*>(p_->k) + at : nullptr;
+        }
+        for (int64_t k = 0; k < depth_; ++k) {
+          split_block<Parts>(p_->dtype, rows, k * 32, p_->d, part);
+          for (int s = 0; s < Parts; ++s) {
+            for (int half = 0; half < 2; ++half) {
+              std::memcpy(a_ + ((2 * b + half) * depth_ + k) * kTile + s * kTileElements,
+                          part[s] + half * kTileElements, 2 * kTileElements);
+              if (!backward_) continue;
+              interleave_rows(part[s], half, turned);
+              transpose(turned,
+                        t_ + ((2 * k + half) * kChunkBlocks + b) * kTile + s * kTileElements);
+            }
+          }
+        }
+      }
+    }
+
+    template <class Sink, class Ready>
+    void products(const Rows& rows, int64_t g, int64_t, Sink& sink, Ready&& ready) const {
+      for (int64_t k = 0; k < depth_; k += kDepthInL1) {
+        const int64_t count = std::min(kDepthInL1, depth_ - k);
+        for (int64_t b = 0; b < blocks_; ++b) {
+          float* tile = logits_ + b * 32 * kGroup;
+          if (k == 0) {
+            zero_accumulators();
+          } else {
+            load_accumulators(tile, 16 * kGroup, 16, kGroup * sizeof(float));
+          }
+          const bf16* a = a_ + (2 * b * depth_ + k) * kTile;
+          multiply<Parts>({a, a + depth_ * kTile, kTile}, rows.scores(g, k), int(count),
+                          [&] { sink.step(); });
+          // The sink may still be at the last block of the group before.
+          if (k == 0 && b == blocks_ - 1) sink.drain();
+          store_accumulators(tile, 16 * kGroup, 16, kGroup * sizeof(float));
+          if (k + count < depth_) continue;
+          sink.drain();
+          ready(b, tile, kGroup);
+        }
+      }
+    }
+    Store store(int64_t place, int64_t b, const float*, int64_t) const {
+      bf16* a = weights_a_ + (2 * b * groups_ + place) * kTile;
+      bf16* into = weights_b_ + (2 * place * kChunkBlocks + b) * kTile;
+      return {a, a + groups_ * kTile, into, into + kChunkBlocks * kTile};
+    }
+
+    void column_gradients(const Rows& rows, const Band& band, bool first) const {
+      if (first && band.groups() == 0) std::fill_n(dk_, kChunkColumns * ld_, 0.0f);
+      for (int64_t d = 0; d < depth_; ++d) {
+        for (int64_t g = 0; g < band.groups(); g += kDepthInL1) {
+          const int64_t count = std::min(kDepthInL1, band.groups() - g);
+          for (int64_t b = 0; b < blocks_; ++b) {
+            float* target = dk_ + b * 32 * ld_ + d * 32;
+            if (first && g == 0) {
+              zero_accumulators();
+            } else {
+              load_accumulators(target, 16 * ld_, 16, int(ld_ * sizeof(float)));
+            }
+            const bf16* a = weights_a_ + (2 * b * groups_ + g) * kTile;
+            multiply<Parts>({a, a + groups_ * kTile, kTile}, rows.values(d, band.begin + g),
+                            int(count), [] {});
+            store_accumulators(target, 16 * ld_, 16, int(ld_ * sizeof(float)));
+          }
+        }
+      }
+    }
+    void row_gradients(const Rows& rows, const Band& band, int64_t d, bool first) const {
+      const bf16* a = t_ + 2 * d * kChunkBlocks * kTile;
+      for (int64_t g = 0; g < band.groups(); ++g) {
+        float* target = rows.dq(d, band.begin + g);
+        if (first) {
+          zero_accumulators();
+        } else {
+          load_accumulators(target, 2 * kCTileElements, kCTileElements, 64);
+        }
+        const bf16* b = weights_b_ + 2 * g * kChunkBlocks * kTile;
+        multiply<Parts>({a, a + kChunkBlocks * kTile, kTile}, {b, b + kChunkBlocks * kTile, kTile},
+                        int(blocks_), [] {});
+        store_accumulators(target, 2 * kCTileElements, kCTileElements, 64);
+      }
+    }
+    void write(int64_t first, int64_t count, const LogitGradients<float>& out) const {
+      const __m512 scale = _mm512_set1_ps(float(p_->scale));
+      for (int64_t c = 0; c < count; ++c) {
+        void* target = static_cast<char*>(out.dk) + (first + c) * p_->d * element_size(out.dtype);
+        for (int64_t d = 0; d < p_->d; d += 16) {
+          store16(out.dtype, target, d, tail_mask(d, p_->d),
+                  _mm512_mul_ps(_mm512_load_ps(dk_ + c * ld_ + d), scale));
+        }
+      }
+    }
+
+   private:
+    int64_t values() const { return kChunkColumns * depth_ * 32 * Parts; }
+    int64_t weights() const { return kChunkColumns * groups_ * kGroup * Parts; }
+
+    const Logits* p_;
+    int64_t depth_, ld_, groups_;
+    bool backward_;
+    int64_t blocks_ = 0;
+    bf16* a_ = nullptr;
+    bf16* t_ = nullptr;
+    bf16* weights_a_ = nullptr;
+    bf16* weights_b_ = nullptr;
+    float* logits_ = nullptr;
+    float* dk_ = nullptr;
+  };
+};
+
+}  // namespace sslk::amx
+
+#endif  // SSLK_ISA_AMX

@@ -1,0 +1,164 @@
+// The kernel of cross_pass.h on the vector units of any ISA, in float or double.
+#pragma once
+
+#include <algorithm>
+
+#include "cross_pass.h"
+#include "operand.h"
+
+namespace sslk {
+
+template <class T>
+struct VectorKernel {
+  using Scalar = T;
+  static constexpr int64_t kChunkColumns = 128;
+  static constexpr int64_t kGroup = kGroupRows<T>;
+  static constexpr int64_t kUnitRows = 64;
+  static_assert(kGroup == kPanel<T> && kUnitRows % kGroup == 0);
+
+  struct Session {};
+
+  // Weights stay where the products were.
+  struct Store {
+    T* tile;
+    int64_t stride;
+
+    SSLK_INLINE void put(int c, const Vec<T> (&g)[2][2]) const {
+      for (int k = 0; k < 2; ++k) {
+        for (int h = 0; h < 2; ++h) store(tile + (c + k) * stride + h * kLanes<T>, g[k][h]);
+      }
+    }
+  };
+
+  class Rows {
+   public:
+    Rows(const Logits& problem, const KeptRows& kept, bool backward)
+        : p_(problem),
+          kept_(kept),
+          q_(kept.count(), problem.d, backward ? Forms::kAll : Forms::kRightOfScores),
+          backward_(backward) {}
+
+    size_t bytes() const {
+      return q_.bytes() +
+             (backward_ ? Workspace::padded<T>(q_.padded_rows() * q_.width()) : size_t(0));
+    }
+    void place(Workspace& workspace) {
+      q_.place(workspace);
+      if (backward_) dq_ = workspace.take<T>(q_.padded_rows() * q_.width());
+    }
+    void pack(int64_t g) const {
+      for (int64_t r = g * kGroup; r < (g + 1) * kGroup; ++r) {
+        std::fill_n(q_.row(r), q_.width(), T(0));
+        if (r < kept_.count()) load_row(p_.dtype, input(r), p_.d, q_.row(r));
+      }
+      q_.pack(g * kGroup, (g + 1) * kGroup);
+    }
+    int64_t units(int64_t groups) const { return (groups * kGroup + kUnitRows - 1) / kUnitRows; }
+    // Writes the gradient of a group's rows; returns the sum of their <q_i, (G K)_i>.
+    double finish(int64_t g, const LogitGradients<T>& out) const {
+      double dots = 0;
+      for (int64_t r = g * kGroup; r < std::min((g + 1) * kGroup, kept_.count()); ++r) {
+        T* row = dq(r);
+        Vec<T> dot{};
+        for (int64_t k = 0; k < q_.width(); k += kLanes<T>) {
+          const Vec<T> x = load(row + k);
+          dot += load(q_.row(r) + k) * x;
+          store(row + k, x * T(p_.scale));
+        }
+        dots += sum(dot);
+        char* target = static_cast<char*>(out.dq) + kept_.index[r] * p_.d * element_size(out.dtype);
+        store_row(out.dtype, target, p_.d, row);
+      }
+      return dots;
+    }
+
+    const Operand<T>& operand() const { return q_; }
+    T* dq(int64_t r) const { return dq_ + r * q_.width(); }
+
+   private:
+    const void* input(int64_t r) const {
+      return static_cast<const char*>(p_.q) + kept_.index[r] * p_.d * element_size(p_.dtype);
+    }
+
+    const Logits& p_;
+    const KeptRows& kept_;
+    Operand<T> q_;
+    bool backward_;
+    T* dq_ = nullptr;
+  };
+
+  class Columns {
+   public:
+    Columns(const Logits& problem, bool backward)
+        : p_(&problem),
+          k_(kChunkColumns, problem.d,
+             backward ? Forms::kLeftOfScoresAndValues : Forms::kLeftOfScores),
+          stride_(backward ? std::min(kBandRows, pad_rows(problem.m)) : kGroup),
+          backward_(backward) {}
+
+    size_t bytes() const {
+      return k_.bytes() + Workspace::padded<T>(kChunkColumns * stride_) +
+             (backward_ ? Workspace::padded<T>(kChunkColumns * k_.width()) : size_t(0));
+    }
+    void place(Workspace& workspace) {
+      k_.place(workspace);
+      logits_ = workspace.take<T>(kChunkColumns * stride_);
+      if (backward_) dk_ = workspace.take<T>(kChunkColumns * k_.width());
+    }
+    void load(int64_t first, int64_t count) {
+      count_ = pad_rows(count);
+      for (int64_t c = 0; c < count_; ++c) {
+        std::fill_n(k_.row(c), k_.width(), T(0));
+        if (c >= count) continue;
+        const int64_t at = (first + c) * p_->d * element_size(p_->dtype);
+        load_row(p_->dtype, static_cast<const char*>(p_->k) + at, p_->d, k_.row(c));
+      }
+      k_.pack(0, count_);
+    }
+
+    template <class Sink, class Ready>
+    void products(const Rows& rows, int64_t g, int64_t place, Sink& sink, Ready&& ready) const {
+      T* tile = logits_ + place * kGroup;
+      sink.drain();
+      k_.scores(0, count_, rows.operand(), g * kGroup, kGroup, tile, stride_);
+      for (int64_t b = 0; b < count_ / kBlockColumns; ++b) {
+        ready(b, tile + b * kBlockColumns * stride_, stride_);
+        sink.drain();
+      }
+    }
+    Store store(int64_t, int64_t, T* tile, int64_t stride) const { return {tile, stride}; }
+
+    void column_gradients(const Rows& rows, const Band& band, bool first) const {
+      if (first) std::fill_n(dk_, count_ * k_.width(), T(0));
+      if (band.groups() == 0) return;
+      rows.operand().accumulate({logits_, stride_, 1}, count_, band.begin * kGroup,
+                                band.groups() * kGroup, dk_);
+    }
+    void row_gradients(const Rows& rows, const Band& band, int64_t unit, bool first) const {
+      const int64_t begin = unit * kUnitRows;
+      const int64_t count = std::min(kUnitRows, band.groups() * kGroup - begin);
+      T* dq = rows.dq(band.begin * kGroup + begin);
+      if (first) std::fill_n(dq, count * k_.width(), T(0));
+      k_.accumulate({logits_ + begin, 1, stride_}, count, 0, count_, dq);
+    }
+    void write(int64_t first, int64_t count, const LogitGradients<T>& out) const {
+      for (int64_t c = 0; c < count; ++c) {
+        T* row = dk_ + c * k_.width();
+        for (int64_t k = 0; k < p_->d; ++k) row[k] *= T(p_->scale);
+        const int64_t at = (first + c) * p_->d * element_size(out.dtype);
+        store_row(out.dtype, static_cast<char*>(out.dk) + at, p_->d, row);
+      }
+    }
+
+   private:
+    const Logits* p_;
+    Operand<T> k_;
+    int64_t stride_;
+    bool backward_;
+    int64_t count_ = 0;  // columns of the chunk, padded to blocks
+    T* logits_ = nullptr;
+    T* dk_ = nullptr;
+  };
+};
+
+}  // namespace sslk
