@@ -51,3 +51,28 @@ def weighted_logsumexp(
 ) -> Tensor:
     """The scalar sum_i row_weight_i * lse_i."""
     return (row_weight * logsumexp(q, k, scale=scale, bias=bias, exclude=exclude)).sum()
+
+
+def logit_terms(
+    q: Tensor,
+    k: Tensor,
+    target: Tensor,
+    scale: float | Tensor = 1.0,
+    bias: Tensor | None = None,
+    column_weight: Tensor | None = None,
+    softcap: float = 0.0,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """lse, target logit, weighted sum and largest logit [M] of the capped logits.
+
+    Zeros, with zero gradients, for a row with target -1; a softcap of 0.0 means none.
+    """
+    counted = target >= 0
+    # Before the product: what does not count must not spoil a gradient, even when it is NaN.
+    s = logits(q.masked_fill(~counted[:, None], 0.0), k, scale=scale, bias=bias)
+    if softcap:
+        s = softcap * torch.tanh(s / softcap)
+    weighted_sum = s.new_zeros(s.shape[0]) if column_weight is None else s @ column_weight
+    target_logit = s.gather(1, target.clamp_min(0)[:, None]).squeeze(1)
+    terms = (s.logsumexp(1), target_logit, weighted_sum, s.detach().amax(1))
+    lse, target_logit, weighted_sum, largest = (x.masked_fill(~counted, 0.0) for x in terms)
+    return lse, target_logit, weighted_sum, largest
