@@ -83,36 +83,43 @@ def keys(op: str, name: str, value: object, like: Tensor, like_name: str) -> Non
     same_device(op, name, value, like_name, like)
 
 
-def integers(
-    op: str, name: str, value: object, shape: Sequence[int], like: Tensor, like_name: str
-) -> None:
-    """`value` is a dense tensor of integers of this shape on the device of `like`."""
+def integer_tensor(op: str, name: str, value: object) -> None:
+    """`value` is a dense tensor of integers."""
     tensor(op, name, value)
     assert isinstance(value, Tensor)
     if value.dtype not in INTEGER_DTYPES:
         raise TypeError(f"{op}: {name} must hold integers, got {_short(value.dtype)}")
+
+
+def integers(
+    op: str, name: str, value: object, shape: Sequence[int], like: Tensor, like_name: str
+) -> None:
+    """`value` is a dense tensor of integers of this shape on the device of `like`."""
+    integer_tensor(op, name, value)
+    assert isinstance(value, Tensor)
     if tuple(value.shape) != tuple(shape):
         wanted = ", ".join(str(size) for size in shape)
         raise ValueError(f"{op}: {name} must have shape [{wanted}], got {_shape(value)}")
     same_device(op, name, value, like_name, like)
 
 
-def indices(op: str, name: str, value: Tensor, classes: int, ignored: int) -> None:
+def indices(op: str, name: str, value: Tensor, classes: int, ignored: int | None = None) -> None:
     """Every element of an integer tensor is in [0, classes) or `ignored`.
 
     Looked at where that is free, as in `positive_scalar`; elsewhere the kernels notice.
     """
     if not value.is_cpu or torch.compiler.is_compiling():
         return
-    wrong = ((value < 0) | (value >= classes)) & (value != ignored)
+    wrong = (value < 0) | (value >= classes)
+    if ignored is not None:
+        wrong &= value != ignored
     try:
         if not wrong.any().item():
             return
     except RuntimeError:  # vmapped or fake: no values to look at
         return
-    raise ValueError(
-        f"{op}: {name} must be in [0, {classes}) or {ignored}, got {value[wrong][0].item()}"
-    )
+    wanted = f"in [0, {classes})" + ("" if ignored is None else f" or {ignored}")
+    raise ValueError(f"{op}: {name} must be {wanted}, got {value[wrong][0].item()}")
 
 
 def same_device(op: str, name: str, value: Tensor, like_name: str, like: Tensor) -> None:
@@ -180,6 +187,15 @@ def positive_scalar(
         number = value
     if not 0 < number < math.inf:
         raise ValueError(f"{op}: {name} must be positive and finite, got {number}")
+
+
+def number(op: str, name: str, value: object, lowest: float, highest: float) -> None:
+    """`value` is a finite number in [lowest, highest], and no tensor."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{op}: {name} must be a float, got {type(value).__name__}")
+    if not (lowest <= value <= highest and math.isfinite(value)):
+        wanted = "at least 0 and finite" if highest == math.inf else f"in [{lowest}, {highest}]"
+        raise ValueError(f"{op}: {name} must be {wanted}, got {value}")
 
 
 def positive_number(op: str, name: str, value: object) -> None:

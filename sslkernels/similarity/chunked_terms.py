@@ -13,22 +13,18 @@ from sslkernels.similarity import chunked
 
 
 class CountedLogits:
-    """Tiles of the logits of the rows whose target is not -1, in the accumulation dtype."""
+    """Tiles of the logits of the rows that count, in the accumulation dtype."""
 
     def __init__(
         self,
         q: Tensor,
         k: Tensor,
-        target: Tensor,
+        counts: Tensor,
         scale: Tensor,
         bias: Tensor | None,
-        softcap: float,
+        softcap: float = 0.0,
     ) -> None:
-        in_range = (target >= -1) & (target < k.shape[0])
-        # On a GPU this raises later, without waiting for it here.
-        torch.ops.aten._assert_async.msg(in_range.all(), "logit_terms: a target is out of range")
-        self.counted = (target >= 0).nonzero().squeeze(1)
-        self.target = target[self.counted]
+        self.counted = counts.nonzero().squeeze(1)
         self.q, self.k, self.scale, self.bias = chunked.wide(q[self.counted], k, scale, bias)
         self.softcap = softcap
         self.row_slices, self.column_slices = chunked.tiles(
@@ -41,11 +37,21 @@ class CountedLogits:
             tile.div_(self.softcap).tanh_().mul_(self.softcap)
         return tile
 
-    def targets(self, rows: slice, columns: slice) -> tuple[Tensor, Tensor]:
-        """The elements (row, column) of a tile that belong to a target, one a row at most."""
-        column = self.target[rows] - columns.start
-        row = ((column >= 0) & (column < columns.stop - columns.start)).nonzero().squeeze(1)
-        return row, column[row]
+
+def targets_within(target: Tensor, columns: slice) -> tuple[Tensor, Tensor]:
+    """The elements (row, column) of a tile that are a target; `target` is that of its rows."""
+    column = target - columns.start
+    row = ((column >= 0) & (column < columns.stop - columns.start)).nonzero().squeeze(1)
+    return row, column[row]
+
+
+def _counted_logits(
+    q: Tensor, k: Tensor, target: Tensor, scale: Tensor, bias: Tensor | None, softcap: float
+) -> CountedLogits:
+    in_range = ((target >= -1) & (target < k.shape[0])).all()
+    # On a GPU this raises later, without waiting for it here.
+    torch.ops.aten._assert_async.msg(in_range, "logit_terms: a target is out of range")
+    return CountedLogits(q, k, target >= 0, scale, bias, softcap)
 
 
 def logit_terms_forward(
@@ -59,10 +65,11 @@ def logit_terms_forward(
     precision: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The four terms [M] in the accumulation dtype. `precision` is torch's own setting here."""
-    logits = CountedLogits(q, k, target, scale, bias, softcap)
+    logits = _counted_logits(q, k, target, scale, bias, softcap)
     out = logits.q.new_zeros(4, q.shape[0])
     with torch.autocast(q.device.type, enabled=False):
         for rows in logits.row_slices:
+            at = logits.counted[rows]
             lse, target_logit, weighted_sum, largest = block = logits.q.new_zeros(
                 4, rows.stop - rows.start
             )
@@ -74,9 +81,9 @@ def logit_terms_forward(
                 torch.maximum(largest, tile.amax(1), out=largest)
                 if column_weight is not None:
                     weighted_sum += tile @ column_weight[columns]
-                row, column = logits.targets(rows, columns)
+                row, column = targets_within(target[at], columns)
                 target_logit[row] = tile[row, column]
-            out[:, logits.counted[rows]] = block
+            out[:, at] = block
     lse, target_logit, weighted_sum, largest = out
     return lse.clone(), target_logit.clone(), weighted_sum.clone(), largest.clone()
 
@@ -96,7 +103,7 @@ def logit_terms_backward(
     precision: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """dq, dk, dscale, dbias of the terms' sum, weighted by the three upstream gradients."""
-    logits = CountedLogits(q, k, target, scale, bias, softcap)
+    logits = _counted_logits(q, k, target, scale, bias, softcap)
     gradients = LogitGradients(logits.q, logits.k, with_bias=bias is not None)
     with torch.autocast(q.device.type, enabled=False):
         for rows in logits.row_slices:
@@ -109,7 +116,7 @@ def logit_terms_backward(
                 tile.sub_(row_lse).exp_().mul_(grad_lse[at, None])
                 if column_weight is not None:
                     tile.addr_(grad_sum[at], column_weight[columns])
-                row, column = logits.targets(rows, columns)
+                row, column = targets_within(target[at], columns)
                 tile[row, column] += grad_target[at][row]
                 if slope is not None:
                     tile *= slope
