@@ -17,6 +17,8 @@ from pathlib import Path
 import torch
 
 from sslkernels.losses.nt_xent import reference as nt_xent_reference
+from sslkernels.masking.op import span_thresholds
+from sslkernels.masking.reference import mask_tokens as mask_tokens_reference
 from sslkernels.native import flags
 from sslkernels.native.isa import allow_amx, cpu_features
 from sslkernels.similarity.reference import logsumexp as logsumexp_reference
@@ -25,6 +27,7 @@ SANITIZE = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 # Around the tile (32), the stripes (64, 128, 256) and odd everywhere.
 VIEWS = ((1, 1), (2, 3), (16, 32), (33, 17), (65, 130), (300, 48))
+SEQUENCES = ((0, 4), (3, 0), (1, 1), (2, 63), (3, 64), (5, 131))
 MATRICES = ((1, 1, 1), (3, 5, 2), (64, 128, 32), (65, 129, 33), (130, 300, 16))
 
 
@@ -98,6 +101,22 @@ def check_logsumexp(m: int, n: int, d: int, dtype: torch.dtype) -> None:
         torch.testing.assert_close(lse.double(), want, rtol=0.05, atol=0.05)
 
 
+def check_mask_tokens(batch: int, length: int, dtype: torch.dtype) -> None:
+    """Every strategy, with and without padding and words, to the bit."""
+    ids, sequences = torch.randint(50, (batch, length)).to(dtype), torch.randint(2**62, (batch,))
+    words = torch.randint(-1, 9, (batch, length))
+    numbers = (3, 50, [0, 3, 49], -5)
+    for strategy, word_ids, attention_mask, probability in itertools.product(
+        ("token", "whole_word", "span"), (None, words), (None, ids > 9), (0.3, 1.0)
+    ):
+        if strategy == "whole_word" and word_ids is None:
+            continue
+        thresholds = (int(probability * 2**32), 2**31, 2**32, span_thresholds(), -100)
+        call = (ids, sequences, attention_mask, word_ids, *numbers, strategy, *thresholds)
+        ours, want = torch.ops.sslkernels.mask_tokens(*call), mask_tokens_reference(*call)
+        assert all(map(torch.equal, ours, want)), strategy
+
+
 def run(library: Path) -> None:
     """Every operator on every dtype at the sizes above."""
     torch.set_num_threads(2)
@@ -110,6 +129,9 @@ def run(library: Path) -> None:
         calls += 1
     for (m, n, d), dtype in itertools.product(MATRICES, DTYPES):
         check_logsumexp(m, n, d, dtype)
+        calls += 1
+    for (batch, length), dtype in itertools.product(SEQUENCES, (torch.int64, torch.int32)):
+        check_mask_tokens(batch, length, dtype)
         calls += 1
     torch.ops.sslkernels.release_workspaces()
     print(f"{library.stem}: {calls} cases, no report")

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 import sslkernels
 from sslkernels.masking import op
 from tests.masking.by_hand import by_hand, calls, span_length
+from tests.test_philox import python_rounds
 
 STRATEGIES = ("token", "whole_word", "span", "span of words")
 
@@ -70,8 +71,6 @@ class TestMaskTokens:
 
 def test_a_known_sequence():
     """Seed 1, sequence 0: the tokens whose word 0 is below 2**31, taken from the paper's rounds."""
-    from tests.test_philox import python_rounds
-
     first = [python_rounds((1, 0, 0, i), (1, 0))[0] for i in range(20)]
     _, labels = sslkernels.mask_tokens(
         torch.arange(5, 25), mask_token_id=4, vocab_size=25, probability=0.5, seed=1
@@ -85,3 +84,5 @@ def test_span_thresholds():
     for k, edge in enumerate(thresholds, 1):
         assert (span_length(edge - 1), span_length(edge)) == (k, k + 1)
         assert edge / 2**32 == pytest.approx((1 - 0.8**k) / (1 - 0.8**10), abs=2**-31)
+    mean = 1 + sum(1 - edge / 2**32 for edge in thresholds)
+    assert round(mean, 1) == 3.8  # as the paper says
