@@ -37,16 +37,21 @@ SSLK_INLINE void store16(Dtype dtype, void* row, int64_t d, __mmask16 mask, __m5
   }
 }
 
-// 32 rows x 32 columns from column d on, as bfloat16 parts; null rows are zero.
+// 32 rows x 32 columns from column d on, as bfloat16 parts; null rows are zero. What lies `ahead`
+// bytes after them will be wanted soon.
 template <int Parts>
 void split_block(Dtype dtype, const void* const (&rows)[32], int64_t d, int64_t width,
-                 bf16 (&part)[Parts][2 * kTileElements]) {
+                 int64_t ahead, bf16 (&part)[Parts][2 * kTileElements]) {
+  const int64_t here = d * element_size(dtype);
   const __mmask16 mask0 = tail_mask(d, width), mask1 = tail_mask(d + 16, width);
   for (int r = 0; r < 32; ++r) {
     if (rows[r] == nullptr) {
       for (int s = 0; s < Parts; ++s) std::memset(part[s] + r * 32, 0, 64);
       continue;
     }
+    const char* next = static_cast<const char*>(rows[r]) + here + ahead;
+    _mm_prefetch(next, _MM_HINT_T0);
+    if (dtype == Dtype::kFloat32) _mm_prefetch(next + 64, _MM_HINT_T0);
     __m512 low = load16(dtype, rows[r], d, mask0), high = load16(dtype, rows[r], d + 16, mask1);
     auto put = [&](int s, __m512 x, __m512 y) {
       _mm512_store_si512(part[s] + r * 32, to_bf16(x, y));
@@ -77,8 +82,10 @@ struct CrossKernel {
   static constexpr int64_t kChunkColumns = Parts == 1 ? 256 : 128;
   static constexpr int64_t kChunkBlocks = kChunkColumns / 32;
   static constexpr int64_t kTile = Parts * kTileElements;  // all parts of a tile
-  // Steps of 32 along a product's inner dimension, so that its B operand stays in L1.
-  static constexpr int64_t kDepthInL1 = Parts == 1 ? 12 : Parts == 2 ? 8 : 4;
+  // Steps of 32 along a product's inner dimension, so that its B operand stays in L1: of logits,
+  // and of column gradients.
+  static constexpr int64_t kDepthInL1 = Parts == 1 ? 13 : Parts == 2 ? 8 : 4;
+  static constexpr int64_t kRowStepsInL1 = Parts == 1 ? 20 : kDepthInL1;
 
   // Where the weights of one block go, as A operand of W^T Q and as B operand of K^T W. The
   // interleave that makes the B form takes rows 8 l + 4 u + w to place 4 l + w of tile u; finish()
@@ -133,7 +140,7 @@ struct CrossKernel {
       for (int r = 0; r < 32; ++r) rows[r] = input(g * kGroup + r);
       alignas(64) bf16 part[Parts][2 * kTileElements];
       for (int64_t k = 0; k < depth_; ++k) {
-        split_block<Parts>(p_.dtype, rows, k * 32, p_.d, part);
+        split_block<Parts>(p_.dtype, rows, k * 32, p_.d, 0, part);
         for (int s = 0; s < Parts; ++s) {
           for (int half = 0; half < 2; ++half) {
             transpose(part[s] + half * kTileElements,
@@ -213,7 +220,6 @@ struct CrossKernel {
     Columns(const Logits& problem, bool backward)
         : p_(&problem),
           depth_((problem.d + 31) / 32),
-          ld_(depth_ * 32 + 16),  // off the multiples of 4 KiB that share cache sets
           groups_(std::min(kBandRows / kGroup, (problem.m + kGroup - 1) / kGroup)),
           backward_(backward) {}
 
@@ -222,7 +228,7 @@ struct CrossKernel {
           Workspace::padded<bf16>(values()) + Workspace::padded<float>(kChunkColumns * kGroup);
       if (!backward_) return forward;
       return forward + Workspace::padded<bf16>(values()) + 2 * Workspace::padded<bf16>(weights()) +
-             Workspace::padded<float>(kChunkColumns * ld_);
+             Workspace::padded<float>(kChunkColumns * depth_ * 32);
     }
     void place(Workspace& workspace) {
       a_ = workspace.take<bf16>(values());
@@ -231,10 +237,11 @@ struct CrossKernel {
       t_ = workspace.take<bf16>(values());
       weights_a_ = workspace.take<bf16>(weights());
       weights_b_ = workspace.take<bf16>(weights());
-      dk_ = workspace.take<float>(kChunkColumns * ld_);
+      dk_ = workspace.take<float>(kChunkColumns * depth_ * 32);
     }
     void load(int64_t first, int64_t count) {
       blocks_ = (count + 31) / 32;
+      const int64_t ahead = 32 * p_->d * element_size(p_->dtype);  // the next block
       alignas(64) bf16 part[Parts][2 * kTileElements], turned[kTileElements];
       for (int64_t b = 0; b < blocks_; ++b) {
         const void* rows[32];
@@ -243,7 +250,7 @@ struct CrossKernel {
           rows[r] = b * 32 + r < count ? static_cast<const char*>(p_->k) + at : nullptr;
         }
         for (int64_t k = 0; k < depth_; ++k) {
-          split_block<Parts>(p_->dtype, rows, k * 32, p_->d, part);
+          split_block<Parts>(p_->dtype, rows, k * 32, p_->d, ahead, part);
           for (int s = 0; s < Parts; ++s) {
             for (int half = 0; half < 2; ++half) {
               std::memcpy(a_ + ((2 * b + half) * depth_ + k) * kTile + s * kTileElements,
@@ -260,8 +267,9 @@ struct CrossKernel {
 
     template <class Sink, class Ready>
     void products(const Rows& rows, int64_t g, int64_t, Sink& sink, Ready&& ready) const {
-      for (int64_t k = 0; k < depth_; k += kDepthInL1) {
-        const int64_t count = std::min(kDepthInL1, depth_ - k);
+      const int64_t step = even_step(depth_, kDepthInL1);
+      for (int64_t k = 0; k < depth_; k += step) {
+        const int64_t count = std::min(step, depth_ - k);
         for (int64_t b = 0; b < blocks_; ++b) {
           float* tile = logits_ + b * 32 * kGroup;
           if (k == 0) {
@@ -287,24 +295,29 @@ struct CrossKernel {
       return {a, a + groups_ * kTile, into, into + kChunkBlocks * kTile};
     }
 
-    void column_gradients(const Rows& rows, const Band& band, bool first) const {
-      if (first && band.groups() == 0) std::fill_n(dk_, kChunkColumns * ld_, 0.0f);
+    void column_gradients(const Rows& rows, const Band& band, int64_t first, int64_t count,
+                          const LogitGradients<float>& out) const {
+      const int64_t step = even_step(band.groups(), kRowStepsInL1);
       for (int64_t d = 0; d < depth_; ++d) {
-        for (int64_t g = 0; g < band.groups(); g += kDepthInL1) {
-          const int64_t count = std::min(kDepthInL1, band.groups() - g);
+        // With a single band a slab of features leaves for `out` at once.
+        float* slab = dk_ + (band.only() ? 0 : d * kChunkColumns * 32);
+        if (band.groups() == 0) std::fill_n(slab, kChunkColumns * 32, 0.0f);
+        for (int64_t g = 0; g < band.groups(); g += step) {
+          const int64_t groups = std::min(step, band.groups() - g);
           for (int64_t b = 0; b < blocks_; ++b) {
-            float* target = dk_ + b * 32 * ld_ + d * 32;
-            if (first && g == 0) {
+            float* target = slab + b * 32 * 32;
+            if (band.first && g == 0) {
               zero_accumulators();
             } else {
-              load_accumulators(target, 16 * ld_, 16, int(ld_ * sizeof(float)));
+              load_accumulators(target, 16 * 32, 16, 32 * sizeof(float));
             }
             const bf16* a = weights_a_ + (2 * b * groups_ + g) * kTile;
             multiply<Parts>({a, a + groups_ * kTile, kTile}, rows.values(d, band.begin + g),
-                            int(count), [] {});
-            store_accumulators(target, 16 * ld_, 16, int(ld_ * sizeof(float)));
+                            int(groups), [] {});
+            store_accumulators(target, 16 * 32, 16, 32 * sizeof(float));
           }
         }
+        if (band.last) write(slab, d, first, count, out);
       }
     }
     void row_gradients(const Rows& rows, const Band& band, int64_t d, bool first) const {
@@ -317,28 +330,41 @@ struct CrossKernel {
           load_accumulators(target, 2 * kCTileElements, kCTileElements, 64);
         }
         const bf16* b = weights_b_ + 2 * g * kChunkBlocks * kTile;
+        const char* next = reinterpret_cast<const char*>(target + 4 * kCTileElements);
         multiply<Parts>({a, a + kChunkBlocks * kTile, kTile}, {b, b + kChunkBlocks * kTile, kTile},
-                        int(blocks_), [] {});
+                        int(blocks_), [&] {
+                          _mm_prefetch(next, _MM_HINT_T0);
+                          _mm_prefetch(next + 64, _MM_HINT_T0);
+                          next += 128;
+                        });
         store_accumulators(target, 2 * kCTileElements, kCTileElements, 64);
-      }
-    }
-    void write(int64_t first, int64_t count, const LogitGradients<float>& out) const {
-      const __m512 scale = _mm512_set1_ps(float(p_->scale));
-      for (int64_t c = 0; c < count; ++c) {
-        void* target = static_cast<char*>(out.dk) + (first + c) * p_->d * element_size(out.dtype);
-        for (int64_t d = 0; d < p_->d; d += 16) {
-          store16(out.dtype, target, d, tail_mask(d, p_->d),
-                  _mm512_mul_ps(_mm512_load_ps(dk_ + c * ld_ + d), scale));
-        }
       }
     }
 
    private:
+    // A slab of 32 features of dK.
+    void write(const float* slab, int64_t d, int64_t first, int64_t count,
+               const LogitGradients<float>& out) const {
+      const __m512 scale = _mm512_set1_ps(float(p_->scale));
+      const __mmask16 mask0 = tail_mask(d * 32, p_->d), mask1 = tail_mask(d * 32 + 16, p_->d);
+      for (int64_t c = 0; c < count; ++c) {
+        void* target = static_cast<char*>(out.dk) + (first + c) * p_->d * element_size(out.dtype);
+        const __m512 low = _mm512_mul_ps(_mm512_load_ps(slab + c * 32), scale);
+        const __m512 high = _mm512_mul_ps(_mm512_load_ps(slab + c * 32 + 16), scale);
+        store16(out.dtype, target, d * 32, mask0, low);
+        store16(out.dtype, target, d * 32 + 16, mask1, high);
+      }
+    }
+    // The inner dimension in equal steps: short ones pay for their accumulators' way in and out.
+    static int64_t even_step(int64_t depth, int64_t limit) {
+      const int64_t steps = (depth + limit - 1) / limit;
+      return steps == 0 ? 1 : (depth + steps - 1) / steps;
+    }
     int64_t values() const { return kChunkColumns * depth_ * 32 * Parts; }
     int64_t weights() const { return kChunkColumns * groups_ * kGroup * Parts; }
 
     const Logits* p_;
-    int64_t depth_, ld_, groups_;
+    int64_t depth_, groups_;
     bool backward_;
     int64_t blocks_ = 0;
     bf16* a_ = nullptr;

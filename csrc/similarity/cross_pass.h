@@ -15,7 +15,7 @@
 //     products(rows, group, place, sink, ready)  sink.step() runs between products; ready(block,
 //                                         tile, stride) when a block is complete, sink drained
 //     store(place, block, tile, stride)   where the weights of a block go; place: in its band
-//     column_gradients(rows, band)        dK += W^T Q of a band;  write(...) -> dK in its dtype
+//     column_gradients(rows, band, ...)   dK += W^T Q of a band; after the last, to where it goes
 //     units(), row_gradients(rows, band, unit)   dQ += W K, in parts that different threads may
 //                                         work on at the same time
 #pragma once
@@ -39,7 +39,10 @@ constexpr int64_t kBandRows = 1280;  // weights of a band and a chunk stay in th
 // Groups [begin, end) of rows whose weights are in scratch together.
 struct Band {
   int64_t begin, end;
+  bool first, last;
+
   int64_t groups() const { return end - begin; }
+  bool only() const { return first && last; }
 };
 
 // The rows that count, in order, padded to groups.
@@ -130,9 +133,10 @@ class CrossPass {
     gather(lse, grad, upstream);
     pack(rows);
     std::vector<Band> bands;
-    if (groups_ == 0) bands.push_back({0, 0});
+    if (groups_ == 0) bands.push_back({0, 0, true, true});
     for (int64_t g = 0; g < groups_; g += kBandGroups) {
-      bands.push_back({g, std::min(groups_, g + kBandGroups)});
+      const int64_t end = std::min(groups_, g + kBandGroups);
+      bands.push_back({g, end, g == 0, end == groups_});
     }
     Turns turns(int64_t(bands.size()) * rows.units(kBandGroups));
     std::atomic<int64_t> next{0};
@@ -268,7 +272,7 @@ class CrossPass {
         });
       }
       weights.drain();
-      columns.column_gradients(rows, bands[band], /*first=*/band == 0);
+      columns.column_gradients(rows, bands[band], terms.first, terms.count, out);
       const int64_t units = rows.units(bands[band].groups());
       for (int64_t u = 0; u < units; ++u) {
         const int64_t turn = int64_t(band) * rows.units(kBandGroups) + u;
@@ -277,7 +281,6 @@ class CrossPass {
         turns.finish(turn, int32_t(chunk));
       }
     }
-    columns.write(terms.first, terms.count, out);
     for (int64_t c = 0; c < terms.count && out.dbias != nullptr; ++c) {
       out.dbias[terms.first + c] = sum(column_sums[c]);
     }

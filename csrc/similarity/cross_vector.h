@@ -128,11 +128,14 @@ struct VectorKernel {
     }
     Store store(int64_t, int64_t, T* tile, int64_t stride) const { return {tile, stride}; }
 
-    void column_gradients(const Rows& rows, const Band& band, bool first) const {
-      if (first) std::fill_n(dk_, count_ * k_.width(), T(0));
-      if (band.groups() == 0) return;
-      rows.operand().accumulate({logits_, stride_, 1}, count_, band.begin * kGroup,
-                                band.groups() * kGroup, dk_);
+    void column_gradients(const Rows& rows, const Band& band, int64_t first, int64_t count,
+                          const LogitGradients<T>& out) const {
+      if (band.first) std::fill_n(dk_, count_ * k_.width(), T(0));
+      if (band.groups() != 0) {
+        rows.operand().accumulate({logits_, stride_, 1}, count_, band.begin * kGroup,
+                                  band.groups() * kGroup, dk_);
+      }
+      if (band.last) write(first, count, out);
     }
     void row_gradients(const Rows& rows, const Band& band, int64_t unit, bool first) const {
       const int64_t begin = unit * kUnitRows;
@@ -141,6 +144,8 @@ struct VectorKernel {
       if (first) std::fill_n(dq, count * k_.width(), T(0));
       k_.accumulate({logits_ + begin, 1, stride_}, count, 0, count_, dq);
     }
+
+   private:
     void write(int64_t first, int64_t count, const LogitGradients<T>& out) const {
       for (int64_t c = 0; c < count; ++c) {
         T* row = dk_ + c * k_.width();
@@ -150,7 +155,6 @@ struct VectorKernel {
       }
     }
 
-   private:
     const Logits* p_;
     Operand<T> k_;
     int64_t stride_;

@@ -8,6 +8,7 @@
 #include "../tensors.h"
 #include "../workspace.h"
 #include "cross.h"
+#include "cross_blocks.h"
 #include "logsumexp.h"
 #include "symmetric.h"
 
@@ -96,6 +97,7 @@ Logits logits_problem(const Tensor& q, const std::optional<Tensor>& k, const Ten
         "k does not fit q");
   }
   const int64_t n = k ? k->size(0) : q.size(0);
+  STD_TORCH_CHECK(n < (int64_t(1) << 31) - kBlockColumns, "k has 2^31 rows or more");
   Logits problem{q.const_data_ptr(),
                  k ? k->const_data_ptr() : nullptr,
                  dtype,
