@@ -21,6 +21,7 @@ from torch import Tensor
 
 import sslkernels
 from sslkernels import backends, native
+from sslkernels.losses import linear_cross_entropy as linear_cross_entropy_module
 from sslkernels.losses import nt_xent as nt_xent_module
 from sslkernels.similarity import reference as similarity_reference
 
@@ -46,6 +47,12 @@ class Case:
     shapes: tuple[tuple[int, ...], ...]
 
 
+def _target(input: Tensor, weight: Tensor) -> Tensor:
+    """A class for each row, every fifth ignored."""
+    rows = torch.arange(input.shape[0], device=input.device)
+    return (7 * rows % weight.shape[0]).masked_fill(rows % 5 == 0, -100)
+
+
 CASES = (
     Case(
         "nt_xent",
@@ -64,6 +71,16 @@ CASES = (
         lambda q, w: sslkernels.similarity.weighted_logsumexp(q, None, w, scale=0.3, exclude=(0,)),
         lambda q, w: similarity_reference.weighted_logsumexp(q, None, w, scale=0.3, exclude=(0,)),
         ((ROWS, FEATURES), (ROWS,)),
+    ),
+    Case(
+        "linear_cross_entropy",
+        lambda x, w, b: sslkernels.linear_cross_entropy(
+            x, w, _target(x, w), linear_bias=b, label_smoothing=0.1, z_loss=0.01, softcap=20.0
+        ),
+        lambda x, w, b: linear_cross_entropy_module.reference(
+            x, w, _target(x, w), linear_bias=b, label_smoothing=0.1, z_loss=0.01, softcap=20.0
+        ),
+        ((ROWS, FEATURES), (ROWS + 30, FEATURES), (ROWS + 30,)),
     ),
 )
 

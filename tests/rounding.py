@@ -94,6 +94,104 @@ def engine(
     return lse, tolerances
 
 
+def logit_terms(
+    dtype: torch.dtype,
+    upstream: Tensor,
+    q: Tensor,
+    k: Tensor,
+    target: Tensor,
+    scale: Tensor,
+    bias: Tensor | None,
+    column_weight: Tensor | None,
+    softcap: float,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Tolerances of lse, target logit and weighted sum [3, M], and of their gradients."""
+    q = q.masked_fill(target[:, None] < 0, 0.0)
+    s, logit = _capped_logits(dtype, q, k, scale, bias, softcap)
+    weight = torch.zeros_like(s[0]) if column_weight is None else column_weight.abs()
+    tolerance = [
+        _lse_error(dtype, s, logit),
+        logit.expand(s.shape[0]),
+        weight.sum() * logit + sum_error(dtype, s.shape[1]) * (weight * s.abs()).sum(1),
+    ]
+    one_hot = torch.zeros_like(s).scatter_(1, target.clamp_min(0)[:, None], 1.0)
+    lse, target_logit, weighted = upstream.abs()[:, :, None]
+    terms = lse * probabilities(dtype, s) + target_logit * one_hot + weighted * weight
+    gradients = _gradients(dtype, terms * (target >= 0)[:, None], q, k, scale, logit, softcap)
+    return torch.stack(tolerance) * (target >= 0) + torch.finfo(dtype).tiny, gradients
+
+
+def cross_entropy(
+    dtype: torch.dtype,
+    upstream: Tensor,
+    q: Tensor,
+    k: Tensor,
+    bias: Tensor | None,
+    target: Tensor,
+    z_loss: float = 0.0,
+    softcap: float = 0.0,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Tolerances of `lse * sum(target) - sum(target * logit) + z_loss * lse^2` [M], and gradients.
+
+    `target` [M, n] has class weights and smoothing in it, and is zero in a row that does not count.
+    """
+    counted = target.sum(1) != 0
+    q, one = q.masked_fill(~counted[:, None], 0.0), torch.ones(())
+    s, logit = _capped_logits(dtype, q, k, one, bias, softcap)
+    lse, mass = s.logsumexp(1), target.sum(1)
+    slope = mass + 2 * z_loss * lse.abs()
+    tolerance = slope * _lse_error(dtype, s, logit) + mass * logit
+    magnitude = (target * s.abs()).sum(1) + mass * lse.abs() + z_loss * lse**2
+    tolerance = tolerance + sum_error(dtype, s.shape[1]) * magnitude
+    terms = slope[:, None] * probabilities(dtype, s) + target
+    terms = terms * (upstream.abs() * counted)[:, None]
+    gradients = _gradients(dtype, terms, q, k, one, logit, softcap)
+    error = logit + _lse_error(dtype, s, logit) + sum_error(dtype) * (s.abs().amax(1) + lse.abs())
+    gradients["target"] = upstream.abs()[:, None] * error[:, None].expand_as(s)
+    return tolerance * counted + torch.finfo(dtype).tiny, gradients
+
+
+def _capped_logits(
+    dtype: torch.dtype, q: Tensor, k: Tensor, scale: Tensor, bias: Tensor | None, softcap: float
+) -> tuple[Tensor, Tensor]:
+    """The logits, and the error of one."""
+    largest = float(scale.abs() * q.norm(dim=1).max() * k.norm(dim=1).max()) if len(q) else 0.0
+    largest += 0.0 if bias is None else float(bias.abs().max())
+    s = reference.cap(reference.logits(q, k, scale=scale, bias=bias), softcap)
+    # The cap has no slope above one, and a few roundings of its own.
+    logit = logit_error(dtype, q.shape[1], largest) + sum_error(dtype) * softcap
+    return s, torch.tensor(logit, dtype=torch.float64)
+
+
+def _lse_error(dtype: torch.dtype, logits: Tensor, logit: Tensor) -> Tensor:
+    return 2 * logit + sum_error(dtype, logits.shape[1]) * (1 + logits.logsumexp(1).abs())
+
+
+def _gradients(
+    dtype: torch.dtype,
+    terms: Tensor,
+    q: Tensor,
+    k: Tensor,
+    scale: Tensor,
+    logit: Tensor,
+    softcap: float,
+) -> dict[str, Tensor]:
+    """Tolerances where `terms` are the absolute terms of the gradient of each logit."""
+    operand = 2 * operand_roundoff(dtype) + sum_error(dtype, q.shape[1], *terms.shape)
+    error = math.expm1(2 * float(logit)) + operand
+    if softcap:  # the slope 1 - tanh^2
+        error += 2 * float(logit) / softcap + sum_error(dtype)
+    acc = accumulate_dtype(dtype)
+    dq, dk = scale.abs() * terms @ k.abs(), scale.abs() * terms.T @ q.abs()
+    dscale = (terms * (q.abs() @ k.abs().T)).sum()
+    return {
+        "q": stored(error * dq, dq, dtype),
+        "k": stored(error * dk, dk, dtype),
+        "scale": stored(error * dscale, dscale, acc),
+        "bias": stored(error * terms.sum(0), terms.sum(0), acc),
+    }
+
+
 def nt_xent(
     dtype: torch.dtype,
     upstream: Tensor,
