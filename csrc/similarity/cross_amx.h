@@ -74,6 +74,38 @@ inline void interleave_rows(const bf16* block, int half, bf16* tile) {
   }
 }
 
+// Adds four C tiles to their sums, in steps small enough to run between tile products.
+class TileAdder {
+ public:
+  // first: there is no sum yet.
+  void begin(const float* tiles, float* sums, bool first) {
+    tiles_ = tiles;
+    sums_ = sums;
+    first_ = first;
+    next_ = 0;
+    for (int i = 0; i < kEnd; i += 16) _mm_prefetch(sums + i, _MM_HINT_T0);
+  }
+  SSLK_INLINE void step() {
+    if (next_ == kEnd) return;
+    for (int i = next_; i < next_ + 32; i += 16) {
+      const __m512 x = _mm512_load_ps(tiles_ + i);
+      _mm512_store_ps(sums_ + i, first_ ? x : _mm512_add_ps(_mm512_load_ps(sums_ + i), x));
+    }
+    next_ += 32;
+  }
+  void drain() {
+    while (next_ != kEnd) step();
+  }
+
+ private:
+  static constexpr int kEnd = 4 * kCTileElements;
+
+  const float* tiles_ = nullptr;
+  float* sums_ = nullptr;
+  bool first_ = false;
+  int next_ = kEnd;
+};
+
 template <int Parts>
 struct CrossKernel {
   using Scalar = float;
@@ -320,25 +352,22 @@ struct CrossKernel {
         if (band.last) write(slab, d, first, count, out);
       }
     }
+    // Each chunk's share starts from zero and is added as a whole: were it accumulated in place,
+    // a sum over many columns would round as often as there are products.
     void row_gradients(const Rows& rows, const Band& band, int64_t d, bool first) const {
       const bf16* a = t_ + 2 * d * kChunkBlocks * kTile;
+      alignas(64) float tiles[2][4 * kCTileElements];
+      TileAdder adder;
       for (int64_t g = 0; g < band.groups(); ++g) {
-        float* target = rows.dq(d, band.begin + g);
-        if (first) {
-          zero_accumulators();
-        } else {
-          load_accumulators(target, 2 * kCTileElements, kCTileElements, 64);
-        }
         const bf16* b = weights_b_ + 2 * g * kChunkBlocks * kTile;
-        const char* next = reinterpret_cast<const char*>(target + 4 * kCTileElements);
+        zero_accumulators();
         multiply<Parts>({a, a + kChunkBlocks * kTile, kTile}, {b, b + kChunkBlocks * kTile, kTile},
-                        int(blocks_), [&] {
-                          _mm_prefetch(next, _MM_HINT_T0);
-                          _mm_prefetch(next + 64, _MM_HINT_T0);
-                          next += 128;
-                        });
-        store_accumulators(target, 2 * kCTileElements, kCTileElements, 64);
+                        int(blocks_), [&] { adder.step(); });
+        store_accumulators(tiles[g % 2], 2 * kCTileElements, kCTileElements, 64);
+        adder.drain();
+        adder.begin(tiles[g % 2], rows.dq(d, band.begin + g), first);
       }
+      adder.drain();
     }
 
    private:
