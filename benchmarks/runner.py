@@ -85,7 +85,7 @@ def run_case(
             for mode in MODES:
                 report(f"{case.title}: {mode}")
                 timings += _time(state, mode, budget, rate)
-        names = list(state.functions)
+        names = _weighable(op, list(state.functions))
         state.functions.clear()
     weighed = [name for name in names if not quick or name in QUICK_MEMORY]
     peaks = []
@@ -97,9 +97,14 @@ def run_case(
 
 def steps(op: OpBenchmark, case: Case, quick: bool) -> int:
     """How often `run_case` reports at most: the length of a progress bar."""
-    names = [one.name for one in op.implementations]
+    names = _weighable(op, [one.name for one in op.implementations])
     weighed = len(QUICK_MEMORY) if quick else len(names)
     return weighed + (0 if case.memory_only else 1 + len(MODES))
+
+
+def _weighable(op: OpBenchmark, names: list[str]) -> list[str]:
+    """Those whose peak memory means something: a yardstick returns no gradients."""
+    return [name for name in names if not op.implementation(name).yardstick]
 
 
 def _build(state: _Measurement) -> None:
@@ -115,25 +120,27 @@ def _build(state: _Measurement) -> None:
 
 
 def _why_not(one: Implementation, case: Case) -> str | None:
-    return one.absent or memory.does_not_fit(one.bytes_needed(case), case.device)
+    return one.cannot_run(case.device) or memory.does_not_fit(one.bytes_needed(case), case.device)
 
 
 def _backend(state: _Measurement) -> str:
     """The name of our implementation that runs: 'cpu' for the C++ kernels, 'chunked' ..."""
     from sslkernels import backends
 
-    inputs = state.op.inputs(state.op.small(state.case), state.op.view_kinds[0])
+    inputs = state.op.inputs(state.op.small(state.case), state.op.input_kinds[0])
     return backends.choose(state.case.op, inputs[0])
 
 
 def _check(state: _Measurement, budget: timing.Budget) -> None:
     """Record the errors; drop what fails, computes another loss or is too slow to be timed."""
-    for views in state.op.view_kinds:
-        inputs = state.op.inputs(state.case, views)
+    for kind in state.op.input_kinds:
+        inputs = state.op.inputs(state.case, kind)
         truth = state.op.exact(state.case, inputs)
         for name, function in list(state.functions.items()):
+            if state.op.implementation(name).yardstick:
+                continue
             try:
-                error = accuracy.error_of(name, function, inputs, truth, views)
+                error = accuracy.error_of(name, function, inputs, truth, kind)
             except Exception as failure:
                 state.skip(name, describe(failure))
                 continue
@@ -142,7 +149,7 @@ def _check(state: _Measurement, budget: timing.Budget) -> None:
             if different is not None:
                 state.skip(name, different)
     # Everything is compiled and warm by now.
-    inputs = state.op.inputs(state.case, state.op.view_kinds[0])
+    inputs = state.op.inputs(state.case, state.op.input_kinds[0])
     for name, function in list(state.functions.items()):
         call = partial(loss_and_gradients, function, inputs)
         seconds = timing.seconds_of(call, state.case.device)
@@ -157,7 +164,7 @@ def _time(
 ) -> list[Timing]:
     if not state.functions:
         return []
-    inputs = state.op.inputs(state.case, state.op.view_kinds[0])
+    inputs = state.op.inputs(state.case, state.op.input_kinds[0])
     calls = {name: _call(fn, inputs, mode) for name, fn in state.functions.items()}
     samples = timing.interleave(calls, budget, state.case.device)
     ours = samples.get(OURS)

@@ -16,20 +16,26 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 
 from benchmarks import text
 from benchmarks.case import KINDS
-from benchmarks.registry import EAGER, OURS
+from benchmarks.registry import EAGER, OURS, label
 from benchmarks.results import CaseResult, Results
 from benchmarks.statistics import Interval
 
 # What matplotlib draws in these colours takes the style variable of the page instead.
 INK, MUTED, GRID, CARD = "#010101", "#020202", "#030303", "#040404"
 VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", CARD: "--card"}
+# Colour, the style variable it becomes, and marker of every implementation, in drawing order.
 SERIES = {
-    OURS: ("sslkernels", "#050101", "--ours", "o"),
-    EAGER: ("eager", "#050202", "--eager", "s"),
-    "compile": ("torch.compile", "#050303", "--compile", "^"),
-    "compile-dynamic": ("torch.compile, dynamic", "#050306", "--compile-dynamic", "P"),
-    "lightly": ("lightly", "#050404", "--lightly", "D"),
-    "metric-learning": ("pytorch-metric-learning", "#050505", "--other", "v"),
+    OURS: ("#050101", "--ours", "o"),
+    EAGER: ("#050202", "--eager", "s"),
+    "compile": ("#050303", "--compile", "^"),
+    "compile-dynamic": ("#050306", "--compile-dynamic", "P"),
+    "eager-full": ("#050307", "--full", "X"),
+    "torch-linear-ce": ("#050308", "--chunked", "<"),
+    "cut-cross-entropy": ("#050309", "--cut", "*"),
+    "liger": ("#050401", "--liger", "h"),
+    "lightly": ("#050404", "--lightly", "D"),
+    "metric-learning": ("#050505", "--other", "v"),
+    "products": ("#050506", "--yardstick", "d"),
 }
 RC: Any = {
     "svg.fonttype": "none",
@@ -98,7 +104,7 @@ def ratios(run: Results) -> str | None:
                     if ratio is None:
                         continue
                     y = row + (i - (len(names) - 1) / 2) * step
-                    _bar(axis, y, step, ratio.median, ratio.low, ratio.high, SERIES[name][1])
+                    _bar(axis, y, step, ratio.median, ratio.low, ratio.high, SERIES[name][0])
             axis.axvline(1.0, color=INK, linewidth=1)
             axis.set_xscale("log")
             _ratio_axis(axis, list(bars.values()))
@@ -107,7 +113,7 @@ def ratios(run: Results) -> str | None:
             axis.grid(visible=False, axis="y")
         axes[0].set_yticks(range(len(shapes)), shapes)
         axes[0].invert_yaxis()
-        _legend(figure, names)
+        _legend(figure, run, names)
         return _svg(figure)
 
 
@@ -124,8 +130,8 @@ def errors(run: Results) -> str | None:
                 for error in result.errors:
                     if error.implementation not in SERIES:
                         continue
-                    _, color, _, marker = SERIES[error.implementation]
-                    full = error.views == "correlated"
+                    color, _, marker = SERIES[error.implementation]
+                    full = error.inputs == result.errors[0].inputs
                     axis.plot(
                         # An exact loss has no place on a logarithmic axis.
                         max(getattr(error, quantity), 1e-18),
@@ -142,7 +148,7 @@ def errors(run: Results) -> str | None:
             range(len(results)), [f"{r.case.shape_text}  {r.case.kind}" for r in results]
         )
         axes[0].invert_yaxis()
-        _legend(figure, names, lines=True)
+        _legend(figure, run, names, lines=True)
         return _svg(figure)
 
 
@@ -173,7 +179,7 @@ def _against_rows(
         for axis, kind in zip(axes, kinds, strict=True):
             chosen = sorted((r for r in results if r.case.kind == kind), key=_rows)
             for series in drawn:
-                _, color, _, marker = SERIES[series]
+                color, _, marker = SERIES[series]
                 line = [(_rows(r), points(r)[series]) for r in chosen if series in points(r)]
                 if line:
                     axis.plot(*zip(*line, strict=True), marker=marker, color=color, linewidth=1.8)
@@ -188,8 +194,8 @@ def _against_rows(
                 FuncFormatter(lambda value, _: unit(value, text.round_number))
             )
             axis.set_title(kind, loc="left")
-            axis.set_xlabel(f"rows, at {' x '.join(map(str, rest))} features")
-        _legend(figure, drawn, lines=True)
+            axis.set_xlabel(f"rows; the other sizes are {' x '.join(map(str, rest))}")
+        _legend(figure, run, drawn, lines=True)
         return _svg(figure)
 
 
@@ -233,17 +239,22 @@ def _ratio_axis(axis: Axes, ratios: list[Interval]) -> None:
     axis.xaxis.set_minor_locator(NullLocator())
 
 
-def _legend(figure: Figure, names: list[str], lines: bool = False) -> None:
+def _legend(figure: Figure, run: Results, names: list[str], lines: bool = False) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles = [
-        Line2D([], [], color=SERIES[n][1], marker=SERIES[n][3], linewidth=1.8, label=SERIES[n][0])
-        if lines
-        else Patch(color=SERIES[n][1], label=SERIES[n][0])
-        for n in names
-    ]
-    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles))
+    words = {name: label(run.cases[0].case.op, name) for name in names}
+    handles = []
+    for name in names:
+        color, _, marker = SERIES[name]
+        if lines:
+            handle = Line2D([], [], color=color, marker=marker, linewidth=1.8, label=words[name])
+        else:
+            handle = Patch(color=color, label=words[name])
+        handles.append(handle)
+    # As many in a line as the figure's width has room for.
+    columns = max(1, round(WIDTH * 14 / max(len(text) + 6 for text in words.values())))
+    figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), columns))
 
 
 def _svg(figure: Figure) -> str:
@@ -258,6 +269,6 @@ def _svg(figure: Figure) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     for color, variable in VARIABLES.items():
         svg = svg.replace(color, f"var({variable})")
-    for _, color, variable, _ in SERIES.values():
+    for color, variable, _ in SERIES.values():
         svg = svg.replace(color, f"var({variable})")
     return svg.replace("font-family: 'DejaVu Sans'", "font-family: inherit")

@@ -84,8 +84,8 @@ def test_summary_shows_the_ratios(make_results: Callable[..., Results]) -> None:
     run = make_results(noise=0.0)
     (table,) = next(s for s in document(run).sections if s.title == "Summary").tables
     assert [[cell.text for cell in row] for row in table.rows] == [
-        ["nt_xent", "512x128", "8.00x", "4.00x"],
-        ["nt_xent", "2048x128", "8.00x", "4.00x"],
+        ["nt_xent", "512x128", "float32 high", "8.00x", "4.00x"],
+        ["nt_xent", "2048x128", "float32 high", "8.00x", "4.00x"],
     ]
 
 
