@@ -48,16 +48,17 @@ def results_tables(run: Results) -> list[Table]:
 
 
 def _results_table(run: Results, op: str) -> Table:
+    results = [result for result in run.cases if result.case.op == op]
+    measured = {t.implementation for result in results for t in result.timings}
+    baselines = [name for name in compared(op) if name in measured]
     table = Table(title=f"{run.label}, {op}: forward + backward, time / ours")
-    table.add_column("case")
-    for column in ("ours", *(label(op, name) for name in compared(op)), "memory of eager's"):
-        table.add_column(column, justify="right")
-    for result in run.cases:
-        if result.case.op != op:
-            continue
+    table.add_column("case", no_wrap=True)
+    for column in ("ours", *(label(op, name) for name in baselines), "memory of eager's"):
+        table.add_column(column, justify="right", overflow="fold")
+    for result in results:
         both = {t.implementation: t for t in result.timings if t.mode == "forward+backward"}
         ratios = []
-        for name in compared(op):
+        for name in baselines:
             ratio = both[name].ratio if name in both else None
             ratios.append(f"{text.times(ratio)}\n{text.bounds(ratio)}" if ratio else "-")
         ours = next((m for m in result.memory if m.implementation == OURS), None)

@@ -28,8 +28,9 @@ class Implementation:
     `bytes_needed(case)` estimates its extra memory, so that a case which cannot fit is skipped
     instead of tried. `module` is what must be importable, `install` how to get it.
     `compiled` marks what compiles on the first call with a shape, `gpu_only` what has no way to
-    run on a CPU. A `yardstick` does some of the work and computes no loss: it is timed, and neither
-    checked nor weighed, and its label says so.
+    run on a CPU, `full_only` what --quick leaves out: it compiles for long and comes out like
+    another baseline. A `yardstick` does some of the work and computes no loss: it is timed, and
+    neither checked nor weighed, and its label says so.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Implementation:
     install: str | None = None
     compiled: bool = False
     gpu_only: bool = False
+    full_only: bool = False
     yardstick: bool = False
 
     @property
@@ -52,7 +54,7 @@ class Implementation:
     def cannot_run(self, device: str) -> str | None:
         """Why it cannot run on `device` here, or None."""
         if self.gpu_only and torch.device(device).type == "cpu":
-            return f"{self.label} needs a GPU, this case is on the CPU"
+            return "needs a GPU, this case is on the CPU"
         return self.absent
 
 

@@ -76,7 +76,7 @@ def run_case(
     op = operator(case.op)
     state = _Measurement(op, case)
     with torch_state(case):
-        _build(state)
+        _build(state, quick)
         backend = _backend(state)
         timings: list[Timing] = []
         if not case.memory_only:
@@ -107,9 +107,9 @@ def _weighable(op: OpBenchmark, names: list[str]) -> list[str]:
     return [name for name in names if not op.implementation(name).yardstick]
 
 
-def _build(state: _Measurement) -> None:
+def _build(state: _Measurement, quick: bool) -> None:
     for one in state.op.implementations:
-        reason = _why_not(one, state.case)
+        reason = _why_not(one, state.case, quick)
         if reason is not None:
             state.skip(one.name, reason)
             continue
@@ -119,7 +119,9 @@ def _build(state: _Measurement) -> None:
             state.skip(one.name, describe(error))
 
 
-def _why_not(one: Implementation, case: Case) -> str | None:
+def _why_not(one: Implementation, case: Case, quick: bool) -> str | None:
+    if quick and one.full_only:
+        return "left out of --quick, to save the time of compiling it"
     return one.cannot_run(case.device) or memory.does_not_fit(one.bytes_needed(case), case.device)
 
 

@@ -220,8 +220,8 @@ def _yardsticks(run: Results) -> list[str]:
     known = operators()
     measured = {(r.case.op, t.implementation) for r in run.cases for t in r.timings}
     return [
-        f"{op}: {one.label} computes no loss and is no contender: it is the time that the matrix "
-        "products alone take through torch."
+        f"{op}: {one.label} is no contender, but the time that the matrix products of a dense "
+        "forward + backward take through torch when nothing else is done."
         for op in _by_op(run)
         for one in (known[op].implementations if op in known else ())
         if one.yardstick and (op, one.name) in measured
@@ -360,8 +360,8 @@ def _memory(run: Results) -> Section | None:
         "why not",
     ]
     caption = "peak extra memory of forward + backward against the number of rows, log-log."
-    table = Table(columns, rows, 4, folded=True)
-    return Section("Memory", words, _plots(run, plots.memory, caption), [table])
+    drawn = _plots(run, plots.memory, caption)
+    return Section("Memory", words, drawn, [Table(columns, rows, 4, folded=bool(drawn))])
 
 
 def _errors(run: Results) -> Section | None:

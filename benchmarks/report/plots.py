@@ -95,8 +95,8 @@ def ratios(run: Results) -> str | None:
         return None
     with matplotlib.rc_context(RC):
         step = 0.8 / len(names)
-        height = 1.3 + len(shapes) * (0.25 + 0.17 * len(names))
-        figure, axes = _panels(len(kinds), height)
+        height = 1.1 + len(shapes) * (0.25 + 0.17 * len(names))
+        figure, axes = _panels(len(kinds), height, _labels(run, names))
         for axis, kind in zip(axes, kinds, strict=True):
             for i, name in enumerate(names):
                 for row, shape in enumerate(shapes):
@@ -113,7 +113,7 @@ def ratios(run: Results) -> str | None:
             axis.grid(visible=False, axis="y")
         axes[0].set_yticks(range(len(shapes)), shapes)
         axes[0].invert_yaxis()
-        _legend(figure, run, names)
+        _legend(figure, _labels(run, names))
         return _svg(figure)
 
 
@@ -124,7 +124,7 @@ def errors(run: Results) -> str | None:
         return None
     names = [n for n in SERIES if any(e.implementation == n for r in results for e in r.errors)]
     with matplotlib.rc_context(RC):
-        figure, axes = _panels(2, 1.3 + 0.3 * len(results))
+        figure, axes = _panels(2, 1.1 + 0.3 * len(results), _labels(run, names))
         for axis, quantity in zip(axes, ("loss", "gradient"), strict=True):
             for row, result in enumerate(results):
                 for error in result.errors:
@@ -148,7 +148,7 @@ def errors(run: Results) -> str | None:
             range(len(results)), [f"{r.case.shape_text}  {r.case.kind}" for r in results]
         )
         axes[0].invert_yaxis()
-        _legend(figure, run, names, lines=True)
+        _legend(figure, _labels(run, names), lines=True)
         return _svg(figure)
 
 
@@ -175,7 +175,7 @@ def _against_rows(
     subs = (1, 2, 5) if base == 10 and max(values) < 50 * min(values) else (1,)
     drawn = [s for s in SERIES if any(s in points(r) for r in results if r.case.kind in kinds)]
     with matplotlib.rc_context(RC):
-        figure, axes = _panels(len(kinds), 3.6)
+        figure, axes = _panels(len(kinds), 3.4, _labels(run, drawn))
         for axis, kind in zip(axes, kinds, strict=True):
             chosen = sorted((r for r in results if r.case.kind == kind), key=_rows)
             for series in drawn:
@@ -195,7 +195,7 @@ def _against_rows(
             )
             axis.set_title(kind, loc="left")
             axis.set_xlabel(f"rows; the other sizes are {' x '.join(map(str, rest))}")
-        _legend(figure, run, drawn, lines=True)
+        _legend(figure, _labels(run, drawn), lines=True)
         return _svg(figure)
 
 
@@ -207,8 +207,20 @@ def _kinds(results: list[CaseResult]) -> list[str]:
     return sorted({result.case.kind for result in results}, key=KINDS.index)
 
 
-def _panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+def _labels(run: Results, names: list[str]) -> dict[str, str]:
+    return {name: label(run.cases[0].case.op, name) for name in names}
+
+
+def _legend_columns(labels: dict[str, str]) -> int:
+    """As many entries in a line as the width has room for: about 14 letters an inch."""
+    longest = max(map(len, labels.values())) + 6
+    return min(len(labels), max(1, int(WIDTH * 14 / longest)))
+
+
+def _panels(count: int, height: float, labels: dict[str, str]) -> tuple[Figure, list[Axes]]:
+    """Axes beside each other, `height` inches tall without the lines of the legend."""
+    lines = -(-len(labels) // _legend_columns(labels))
+    figure = Figure(figsize=(WIDTH, height + 0.2 * lines), layout="constrained")
     axes: Any = figure.subplots(1, count, sharey=True, squeeze=False)
     return figure, list(np.ravel(axes))
 
@@ -239,22 +251,17 @@ def _ratio_axis(axis: Axes, ratios: list[Interval]) -> None:
     axis.xaxis.set_minor_locator(NullLocator())
 
 
-def _legend(figure: Figure, run: Results, names: list[str], lines: bool = False) -> None:
+def _legend(figure: Figure, labels: dict[str, str], lines: bool = False) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    words = {name: label(run.cases[0].case.op, name) for name in names}
-    handles = []
-    for name in names:
-        color, _, marker = SERIES[name]
-        if lines:
-            handle = Line2D([], [], color=color, marker=marker, linewidth=1.8, label=words[name])
-        else:
-            handle = Patch(color=color, label=words[name])
-        handles.append(handle)
-    # As many in a line as the figure's width has room for.
-    columns = max(1, round(WIDTH * 14 / max(len(text) + 6 for text in words.values())))
-    figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), columns))
+    handles = [
+        Line2D([], [], color=SERIES[n][0], marker=SERIES[n][2], linewidth=1.8, label=words)
+        if lines
+        else Patch(color=SERIES[n][0], label=words)
+        for n, words in labels.items()
+    ]
+    figure.legend(handles=handles, loc="outside upper left", ncols=_legend_columns(labels))
 
 
 def _svg(figure: Figure) -> str:
