@@ -25,16 +25,19 @@ Truth = tuple[Tensor, tuple[Tensor, ...]]
 
 @dataclass(frozen=True)
 class Error:
-    """Relative error of the loss and relative Frobenius error of all gradients together."""
+    """Relative error of the loss and relative Frobenius error of all gradients together.
+
+    `inputs` is the kind of inputs, one of the operator's `input_kinds`.
+    """
 
     implementation: str
-    views: str
+    inputs: str
     loss: float
     gradient: float
 
 
 def error_of(
-    name: str, function: Function, inputs: tuple[Tensor, ...], truth: Truth, views: str
+    name: str, function: Function, inputs: tuple[Tensor, ...], truth: Truth, kind: str
 ) -> Error:
     """Compare one forward + backward of `function` with the float64 `truth`."""
     exact_loss, exact_gradients = truth
@@ -42,7 +45,7 @@ def error_of(
     difference = _flat(gradients) - _flat(exact_gradients)
     return Error(
         name,
-        views,
+        kind,
         ((loss.detach().double().cpu() - exact_loss).abs() / exact_loss.abs()).item(),
         (difference.norm() / _flat(exact_gradients).norm()).item(),
     )
@@ -54,7 +57,7 @@ def is_different(error: Error, case: Case) -> str | None:
     if error.loss <= allowed:
         return None
     return (
-        f"computes a different loss: off by {error.loss:.1e} of it on {error.views} views, "
+        f"computes a different loss: off by {error.loss:.1e} of it on {error.inputs} inputs, "
         f"allowed are {allowed:.0e}"
     )
 

@@ -70,20 +70,19 @@ class Case:
         return f"{self.op} {self.shape_text} {self.kind}"
 
 
-def parse_shape(text: str, names: tuple[str, ...]) -> tuple[int, ...]:
-    """Read '2048x128' as sizes named `names`.
+def parse_sizes(text: str) -> tuple[int, ...] | None:
+    """Read '2048x128' as (2048, 128); None when it is not spelled like that.
 
     Raises:
-        InputError: the count is wrong, or a size is not a positive integer.
+        InputError: a size is 0.
     """
     parts = text.lower().split("x")
-    wanted = "x".join(names)
-    if len(parts) != len(names) or not all(part.isdecimal() for part in parts):
-        raise InputError(f"--shape: got {text!r}, wanted {wanted} as in 2048x128")
-    shape = tuple(map(int, parts))
-    if min(shape) < 1:
-        raise InputError(f"--shape: every size of {wanted} must be at least 1, got {text!r}")
-    return shape
+    if not all(part.isdecimal() for part in parts):
+        return None
+    sizes = tuple(map(int, parts))
+    if min(sizes) < 1:
+        raise InputError(f"--shape: every size must be at least 1, got {text!r}")
+    return sizes
 
 
 def check_dtype(name: str) -> str:

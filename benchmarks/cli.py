@@ -6,19 +6,18 @@ import functools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ParamSpec, TypeVar
 
-import torch
 import typer
 from rich.console import Console
 
 from benchmarks import compare as comparing
 from benchmarks import console, results, runner
-from benchmarks.case import Case, check_device, check_dtype, check_precision, parse_shape
+from benchmarks.case import Case
+from benchmarks.choose import chosen_cases, shape_help
 from benchmarks.errors import InputError
-from benchmarks.registry import EAGER, OURS, operator, operators
+from benchmarks.registry import EAGER, OURS, operators
 
 FOLDER = Path("benchmark-results")
 RESULTS = FOLDER / "results.json"
@@ -77,7 +76,8 @@ def run(
     quick: Annotated[bool, typer.Option("--quick", help="Few cases, few rounds.")] = False,
     op: Annotated[list[str] | None, typer.Option(help="Operator; repeat for more.")] = None,
     shape: Annotated[
-        list[str] | None, typer.Option(help="As 2048x128 (2N x D); repeat for more.")
+        list[str] | None,
+        typer.Option(help=f"{shape_help(list(operators().values()))}; repeat for more."),
     ] = None,
     dtype: Annotated[
         list[str] | None, typer.Option(help="bfloat16, float16, float32, float64.")
@@ -86,7 +86,14 @@ def run(
         list[str] | None, typer.Option(help="Of float32: highest, high, medium.")
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option(help="With --shape only; 0.1 when left out.")
+        float | None, typer.Option(help="Of nt_xent, with --shape only; 0.1 when left out.")
+    ] = None,
+    masked: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of tokens with a target, of linear_cross_entropy, with --shape only; "
+            "0.15 when left out, 1 for a causal model."
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int | None, typer.Option(help="CPU threads; as many as torch uses.")] = None,
@@ -94,13 +101,15 @@ def run(
     out: Annotated[Path, typer.Option(help="Where to write the results.")] = RESULTS,
 ) -> None:
     """Measure, and write one results file."""
+    parameters = {"temperature": temperature, "masked": masked}
+    parameters = {name: value for name, value in parameters.items() if value is not None}
     cases = chosen_cases(
         quick=quick,
         ops=op,
         shapes=shape,
         dtypes=dtype,
         precisions=precision,
-        temperature=temperature,
+        parameters=parameters,
         device=device,
         threads=threads,
     )
@@ -111,7 +120,7 @@ def run(
         *(("--shape", one) for one in shape or []),
         *(("--dtype", one) for one in dtype or []),
         *(("--precision", one) for one in precision or []),
-        ("--temperature", temperature),
+        *((f"--{name}", value) for name, value in parameters.items()),
         ("--device", device if device != "cpu" else None),
         ("--threads", threads),
     ]
@@ -152,60 +161,6 @@ def compare(
         raise typer.Exit(1)
 
 
-def chosen_cases(
-    *,
-    quick: bool,
-    ops: list[str] | None = None,
-    shapes: list[str] | None = None,
-    dtypes: list[str] | None = None,
-    precisions: list[str] | None = None,
-    temperature: float | None = None,
-    device: str = "cpu",
-    threads: int | None = None,
-) -> list[Case]:
-    """The cases that the options ask for: the operators' own grid, filtered, or given shapes.
-
-    Raises:
-        InputError: an option has a value that the suite does not know, or no case is left.
-    """
-    if threads is not None and threads < 1:
-        raise InputError(f"--threads: must be at least 1, got {threads}")
-    if temperature is not None and not shapes:
-        raise InputError("--temperature: the grid has its own, give --shape as well")
-    check_device(device)
-    wanted_dtypes = [check_dtype(name) for name in dtypes or []]
-    wanted_precisions = [check_precision(name) for name in precisions or []]
-    found: list[Case] = []
-    for op in [operator(name) for name in ops or operators()]:
-        if shapes:
-            sizes = [parse_shape(text, op.shape_names) for text in shapes]
-            kinds = [
-                (dtype, precision)
-                for dtype in wanted_dtypes or ["bfloat16", "float32"]
-                for precision in _precisions(dtype, wanted_precisions)
-            ]
-            found += op.cases(sizes, kinds, temperature)
-        else:
-            found += [
-                case
-                for case in op.grid(quick)
-                if (not wanted_dtypes or case.dtype in wanted_dtypes)
-                and (
-                    not wanted_precisions
-                    or case.dtype != "float32"
-                    or case.precision in wanted_precisions
-                )
-            ]
-    if not found:
-        raise InputError("no case of the grid has that dtype and precision; give --shape as well")
-    count = threads or torch.get_num_threads()
-    return [replace(case, device=device, threads=count) for case in found]
-
-
-def _precisions(dtype: str, wanted: list[str]) -> list[str]:
-    return (wanted or ["highest", "high"]) if dtype == "float32" else ["highest"]
-
-
 def _run(
     cases: list[Case], *, quick: bool, command: str, out: Path, label: str | None = None
 ) -> None:
@@ -219,7 +174,8 @@ def _run(
             report=advance,
         )
     results.save(found, out)
-    screen.print(console.results_table(found))
+    for table in console.results_tables(found):
+        screen.print(table)
     screen.print(f"results: {out}", highlight=False, markup=False, soft_wrap=True)
     failures = [
         f"{result.case.title}: {skip.reason}"

@@ -12,7 +12,7 @@ from rich.table import Table
 from benchmarks import runner, text
 from benchmarks.case import Case
 from benchmarks.compare import FASTER, SLOWER, Comparison
-from benchmarks.registry import COMPARED, OURS, operator
+from benchmarks.registry import OURS, compared, label, operator
 from benchmarks.results import Results
 
 COLORS = {SLOWER: "red", FASTER: "green"}
@@ -42,22 +42,29 @@ def progress(cases: list[Case], quick: bool) -> Iterator[Callable[[str], None]]:
         yield advance
 
 
-def results_table(run: Results) -> Table:
-    """Our time and the ratios of forward + backward, a row a case."""
-    table = Table(title=f"{run.label}: forward + backward")
-    rivals = ("eager", "torch.compile", "dynamic shapes")
-    for column in ("case", "ours", *(f"{name} / ours" for name in rivals), "memory of eager's"):
-        table.add_column(column, justify="left" if column == "case" else "right")
-    for result in run.cases:
+def results_tables(run: Results) -> list[Table]:
+    """Our time and the ratios of forward + backward: a table an operator, a row a case."""
+    return [_results_table(run, op) for op in dict.fromkeys(r.case.op for r in run.cases)]
+
+
+def _results_table(run: Results, op: str) -> Table:
+    results = [result for result in run.cases if result.case.op == op]
+    measured = {t.implementation for result in results for t in result.timings}
+    baselines = [name for name in compared(op) if name in measured]
+    table = Table(title=f"{run.label}, {op}: forward + backward, time / ours")
+    table.add_column("case", no_wrap=True)
+    for column in ("ours", *(label(op, name) for name in baselines), "memory of eager's"):
+        table.add_column(column, justify="right", overflow="fold")
+    for result in results:
         both = {t.implementation: t for t in result.timings if t.mode == "forward+backward"}
         ratios = []
-        for name in COMPARED:
+        for name in baselines:
             ratio = both[name].ratio if name in both else None
-            ratios.append(f"{text.times(ratio)} ({text.bounds(ratio)})" if ratio else "-")
+            ratios.append(f"{text.times(ratio)}\n{text.bounds(ratio)}" if ratio else "-")
         ours = next((m for m in result.memory if m.implementation == OURS), None)
         percent = ours.percent_of_eager if ours else None
         table.add_row(
-            result.case.title,
+            f"{result.case.shape_text}\n{result.case.kind}",
             text.seconds(both[OURS].median) if OURS in both else "-",
             *ratios,
             "-" if percent is None else f"{text.significant(percent)} %",

@@ -27,7 +27,15 @@ ISA_FLAGS = (
     "sve",
     "bf16",
 )
-PACKAGES = ("torch", "numpy", "triton", "lightly", "pytorch-metric-learning")
+PACKAGES = (
+    "torch",
+    "numpy",
+    "triton",
+    "lightly",
+    "pytorch-metric-learning",
+    "cut-cross-entropy",
+    "liger-kernel",
+)
 # Settings that change which kernels run or how many threads they get.
 VARIABLES = (
     "SSLKERNELS_CPU_ISA",

@@ -9,7 +9,7 @@ import time
 
 from benchmarks.case import Case, synchronize, torch_state
 from benchmarks.memory import peak_of
-from benchmarks.registry import Implementation, OpBenchmark, loss_and_gradients, operator
+from benchmarks.registry import Implementation, OpBenchmark, loss_and_gradients, operator, trained
 
 
 def run(op: OpBenchmark, case: Case, implementation: Implementation) -> dict[str, object]:
@@ -18,9 +18,9 @@ def run(op: OpBenchmark, case: Case, implementation: Implementation) -> dict[str
     # Code pages and thread stacks count for nobody. A compiler has to see the real shape for that;
     # anything else must not, since a cached workspace belongs to the step.
     warm = case if implementation.compiled else op.small(case)
-    loss_and_gradients(function, op.inputs(warm, op.view_kinds[0]))
+    loss_and_gradients(function, op.inputs(warm, op.input_kinds[0]))
     gc.collect()
-    inputs = op.inputs(case, op.view_kinds[0])
+    inputs = op.inputs(case, op.input_kinds[0])
     seconds = 0.0
 
     def steps() -> None:
@@ -33,7 +33,7 @@ def run(op: OpBenchmark, case: Case, implementation: Implementation) -> dict[str
             seconds = time.perf_counter() - start
 
     peak, method = peak_of(steps, case.device)
-    gradients = sum(value.numel() * value.element_size() for value in inputs)
+    gradients = sum(value.numel() * value.element_size() for value in trained(inputs))
     return {"peak_extra_bytes": max(peak - gradients, 0), "seconds": seconds, "method": method}
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,7 +14,6 @@ from benchmarks.case import Case
 from benchmarks.errors import InputError
 from benchmarks.registry import EAGER, OURS, Function, Implementation, OpBenchmark
 
-TEMPERATURE = 0.1
 KINDS = [("bfloat16", "highest"), ("float32", "highest"), ("float32", "high")]
 BLOCK_ROWS = 1024
 
@@ -125,7 +126,9 @@ class NTXent(OpBenchmark):
     name = "nt_xent"
     title = "NT-Xent (SimCLR)"
     shape_names = ("2N", "D")
-    view_kinds = ("correlated", "independent")
+    parameters: ClassVar[Mapping[str, float]] = {"temperature": 0.1}
+    input_kinds = ("correlated", "independent")
+    input_note = "correlated views are z2 = z1 + 0.5 noise, independent ones share nothing"
     work_note = (
         "With M = 2N, one full product of M x D by D x M is 2 M^2 D flops. A symmetric algorithm "
         "needs half of one for the forward (M^2 D) and two of them for forward + backward "
@@ -171,38 +174,25 @@ class NTXent(OpBenchmark):
         timed += self.cases(shapes, KINDS)
         return timed + self._memory_cases([(16384, 128), (65536, 128)], KINDS[:2])
 
-    def cases(
-        self,
-        shapes: list[tuple[int, ...]],
-        kinds: list[tuple[str, str]],
-        temperature: float | None = None,
-    ) -> list[Case]:
-        """Every shape in every kind; InputError when 2N is odd or the temperature not above 0."""
-        temperature = TEMPERATURE if temperature is None else temperature
-        if not temperature > 0:
-            raise InputError(f"--temperature: must be above 0, got {temperature}")
-        for shape in shapes:
-            if shape[0] % 2:
-                raise InputError(f"--shape: 2N must be even (two views of N), got {shape[0]}")
-        parameters = {"temperature": temperature}
-        return [
-            Case(self.name, shape, dtype, precision, parameters=parameters)
-            for shape in shapes
-            for dtype, precision in kinds
-        ]
+    def check(self, shape: tuple[int, ...], parameters: Mapping[str, float]) -> None:
+        """2N must be even, the temperature above 0."""
+        if not parameters["temperature"] > 0:
+            raise InputError(f"--temperature: must be above 0, got {parameters['temperature']}")
+        if shape[0] % 2:
+            raise InputError(f"--shape: 2N must be even (two views of N), got {shape[0]}")
 
     def _memory_cases(
         self, shapes: list[tuple[int, ...]], kinds: list[tuple[str, str]]
     ) -> list[Case]:
         return [replace(case, memory_only=True) for case in self.cases(shapes, kinds)]
 
-    def inputs(self, case: Case, views: str, seed: int = 0) -> tuple[Tensor, ...]:
+    def inputs(self, case: Case, kind: str, seed: int = 0) -> tuple[Tensor, ...]:
         """(z1, z2), each [N, D]: normal rows, and their noisy copy or an independent draw."""
         rows, dim = case.shape
         generator = torch.Generator().manual_seed(seed)
         z1 = torch.randn(rows // 2, dim, generator=generator)
         z2 = torch.randn(rows // 2, dim, generator=generator)
-        if views == "correlated":
+        if kind == "correlated":
             z2 = z1 + 0.5 * z2
         return tuple(z.to(case.device, case.torch_dtype).requires_grad_() for z in (z1, z2))
 

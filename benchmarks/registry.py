@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from benchmarks.errors import InputError
 Function = Callable[..., Tensor]
 OURS = "ours"
 EAGER = "eager"
-COMPARED = (EAGER, "compile", "compile-dynamic")  # in summaries
+COMPARED = (EAGER, "compile", "compile-dynamic")  # in summaries, of an operator not known here
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,10 @@ class Implementation:
     `build(case)` returns the function to time; it takes the operator's inputs and returns the loss.
     `bytes_needed(case)` estimates its extra memory, so that a case which cannot fit is skipped
     instead of tried. `module` is what must be importable, `install` how to get it.
-    `compiled` marks what compiles on the first call with a shape.
+    `compiled` marks what compiles on the first call with a shape, `gpu_only` what has no way to
+    run on a CPU, `full_only` what --quick leaves out: it compiles for long and comes out like
+    another baseline. A `yardstick` does some of the work and computes no loss: it is timed, and
+    neither checked nor weighed, and its label says so.
     """
 
     name: str
@@ -36,27 +40,42 @@ class Implementation:
     module: str | None = None
     install: str | None = None
     compiled: bool = False
+    gpu_only: bool = False
+    full_only: bool = False
+    yardstick: bool = False
 
     @property
     def absent(self) -> str | None:
-        """Why it cannot run here and how to get it, or None."""
+        """Which package is missing and how to get it, or None."""
         if self.module is None or importlib.util.find_spec(self.module) is not None:
             return None
         return f"{self.module} is not installed: {self.install}"
+
+    def cannot_run(self, device: str) -> str | None:
+        """Why it cannot run on `device` here, or None."""
+        if self.gpu_only and torch.device(device).type == "cpu":
+            return "needs a GPU, this case is on the CPU"
+        return self.absent
 
 
 class OpBenchmark(ABC):
     """What one operator's file provides.
 
     `implementations` has ours and the dense eager one first; those two names are relied on.
-    `work_note` says in words which flops `flops` counts.
+    `compared` are the baselines that summaries show. `parameters` holds the default of every
+    parameter that a case has besides its shape, `input_kinds` the names of the kinds of inputs,
+    the first of which is timed, and `input_note` what they are. `work_note` says in words which
+    flops `flops` counts.
     """
 
     name: str
     title: str
     shape_names: tuple[str, ...]
+    parameters: ClassVar[Mapping[str, float]]
     implementations: tuple[Implementation, ...]
-    view_kinds: tuple[str, ...]
+    compared: tuple[str, ...] = COMPARED
+    input_kinds: tuple[str, ...]
+    input_note: str
     work_note: str
 
     @abstractmethod
@@ -64,17 +83,12 @@ class OpBenchmark(ABC):
         """The default cases, without device and threads."""
 
     @abstractmethod
-    def cases(
-        self,
-        shapes: list[tuple[int, ...]],
-        kinds: list[tuple[str, str]],
-        temperature: float | None = None,
-    ) -> list[Case]:
-        """Cases for given shapes, each in every (dtype, precision) of `kinds`."""
+    def check(self, shape: tuple[int, ...], parameters: Mapping[str, float]) -> None:
+        """InputError, naming the option, for a shape or parameter that makes no case."""
 
     @abstractmethod
-    def inputs(self, case: Case, views: str, seed: int = 0) -> tuple[Tensor, ...]:
-        """Leaf tensors that require a gradient, on the case's device and in its dtype."""
+    def inputs(self, case: Case, kind: str, seed: int = 0) -> tuple[Tensor, ...]:
+        """Leaf tensors on the case's device; what requires a gradient has the case's dtype."""
 
     @abstractmethod
     def exact(self, case: Case, inputs: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -88,6 +102,22 @@ class OpBenchmark(ABC):
     def small(self, case: Case) -> Case:
         """A small case of the same kind: running it touches the code, but no large buffer."""
 
+    def cases(
+        self,
+        shapes: Sequence[tuple[int, ...]],
+        kinds: Sequence[tuple[str, str]],
+        parameters: Mapping[str, float] | None = None,
+    ) -> list[Case]:
+        """Every shape in every (dtype, precision) of `kinds`; InputError where `check` objects."""
+        values = dict(self.parameters) | dict(parameters or {})
+        for shape in shapes:
+            self.check(shape, values)
+        return [
+            Case(self.name, shape, dtype, precision, parameters=values)
+            for shape in shapes
+            for dtype, precision in kinds
+        ]
+
     def implementation(self, name: str) -> Implementation:
         """The implementation called `name`; KeyError when there is none."""
         return {one.name: one for one in self.implementations}[name]
@@ -95,9 +125,10 @@ class OpBenchmark(ABC):
 
 def operators() -> dict[str, OpBenchmark]:
     """Every benchmarked operator by name."""
+    from benchmarks.linear_cross_entropy import LinearCrossEntropy
     from benchmarks.nt_xent import NTXent
 
-    return {op.name: op for op in (NTXent(),)}
+    return {op.name: op for op in (NTXent(), LinearCrossEntropy())}
 
 
 def operator(name: str) -> OpBenchmark:
@@ -108,9 +139,27 @@ def operator(name: str) -> OpBenchmark:
     return known[name]
 
 
+def compared(op: str) -> tuple[str, ...]:
+    """The baselines in the summary of `op`, also when the suite no longer has that operator."""
+    known = operators()
+    return known[op].compared if op in known else COMPARED
+
+
+def label(op: str, name: str) -> str:
+    """An implementation's name for people; the name itself when the suite no longer has it."""
+    known = operators()
+    implementations = known[op].implementations if op in known else ()
+    return next((one.label for one in implementations if one.name == name), name)
+
+
 def loss_and_gradients(
     function: Function, inputs: tuple[Tensor, ...]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """One training step's worth of work: the loss and the gradient of every input."""
+    """One training step's worth of work: the loss, and the gradients of the `trained` inputs."""
     loss = function(*inputs)
-    return loss, torch.autograd.grad(loss, inputs)
+    return loss, torch.autograd.grad(loss, trained(inputs))
+
+
+def trained(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The inputs that take a gradient: class indices, for one, do not."""
+    return tuple(one for one in inputs if one.requires_grad)

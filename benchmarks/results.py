@@ -21,7 +21,7 @@ from benchmarks.memory import Memory
 from benchmarks.statistics import Interval
 
 FORMAT = "sslkernels-benchmark"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -116,12 +116,21 @@ def load(path: Path) -> Results:
         raise InputError(f"{path}: not JSON, or torn off at line {error.lineno}") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise InputError(f"{path}: not a results file of `python -m benchmarks run`")
-    if data.get("version") != VERSION:
+    if data.get("version") not in (1, VERSION):
         raise InputError(
-            f"{path}: results version {data.get('version')}, this suite reads version {VERSION}; "
-            "run the benchmarks again"
+            f"{path}: results version {data.get('version')}, this suite reads versions 1 to "
+            f"{VERSION}; run the benchmarks again"
         )
+    if data["version"] == 1:
+        data = _from_version_1(data)
     return _read(Results, data, str(path))
+
+
+def _from_version_1(value: Any) -> Any:
+    """Version 1 knew one operator, and called the kind of its inputs `views`."""
+    if isinstance(value, dict):
+        return {"inputs" if k == "views" else k: _from_version_1(v) for k, v in value.items()}
+    return [_from_version_1(one) for one in value] if isinstance(value, list) else value
 
 
 def _read(kind: Any, value: Any, where: str) -> Any:

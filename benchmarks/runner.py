@@ -76,7 +76,7 @@ def run_case(
     op = operator(case.op)
     state = _Measurement(op, case)
     with torch_state(case):
-        _build(state)
+        _build(state, quick)
         backend = _backend(state)
         timings: list[Timing] = []
         if not case.memory_only:
@@ -85,7 +85,7 @@ def run_case(
             for mode in MODES:
                 report(f"{case.title}: {mode}")
                 timings += _time(state, mode, budget, rate)
-        names = list(state.functions)
+        names = _weighable(op, list(state.functions))
         state.functions.clear()
     weighed = [name for name in names if not quick or name in QUICK_MEMORY]
     peaks = []
@@ -97,14 +97,19 @@ def run_case(
 
 def steps(op: OpBenchmark, case: Case, quick: bool) -> int:
     """How often `run_case` reports at most: the length of a progress bar."""
-    names = [one.name for one in op.implementations]
+    names = _weighable(op, [one.name for one in op.implementations])
     weighed = len(QUICK_MEMORY) if quick else len(names)
     return weighed + (0 if case.memory_only else 1 + len(MODES))
 
 
-def _build(state: _Measurement) -> None:
+def _weighable(op: OpBenchmark, names: list[str]) -> list[str]:
+    """Those whose peak memory means something: a yardstick returns no gradients."""
+    return [name for name in names if not op.implementation(name).yardstick]
+
+
+def _build(state: _Measurement, quick: bool) -> None:
     for one in state.op.implementations:
-        reason = _why_not(one, state.case)
+        reason = _why_not(one, state.case, quick)
         if reason is not None:
             state.skip(one.name, reason)
             continue
@@ -114,26 +119,30 @@ def _build(state: _Measurement) -> None:
             state.skip(one.name, describe(error))
 
 
-def _why_not(one: Implementation, case: Case) -> str | None:
-    return one.absent or memory.does_not_fit(one.bytes_needed(case), case.device)
+def _why_not(one: Implementation, case: Case, quick: bool) -> str | None:
+    if quick and one.full_only:
+        return "left out of --quick, to save the time of compiling it"
+    return one.cannot_run(case.device) or memory.does_not_fit(one.bytes_needed(case), case.device)
 
 
 def _backend(state: _Measurement) -> str:
     """The name of our implementation that runs: 'cpu' for the C++ kernels, 'chunked' ..."""
     from sslkernels import backends
 
-    inputs = state.op.inputs(state.op.small(state.case), state.op.view_kinds[0])
+    inputs = state.op.inputs(state.op.small(state.case), state.op.input_kinds[0])
     return backends.choose(state.case.op, inputs[0])
 
 
 def _check(state: _Measurement, budget: timing.Budget) -> None:
     """Record the errors; drop what fails, computes another loss or is too slow to be timed."""
-    for views in state.op.view_kinds:
-        inputs = state.op.inputs(state.case, views)
+    for kind in state.op.input_kinds:
+        inputs = state.op.inputs(state.case, kind)
         truth = state.op.exact(state.case, inputs)
         for name, function in list(state.functions.items()):
+            if state.op.implementation(name).yardstick:
+                continue
             try:
-                error = accuracy.error_of(name, function, inputs, truth, views)
+                error = accuracy.error_of(name, function, inputs, truth, kind)
             except Exception as failure:
                 state.skip(name, describe(failure))
                 continue
@@ -142,7 +151,7 @@ def _check(state: _Measurement, budget: timing.Budget) -> None:
             if different is not None:
                 state.skip(name, different)
     # Everything is compiled and warm by now.
-    inputs = state.op.inputs(state.case, state.op.view_kinds[0])
+    inputs = state.op.inputs(state.case, state.op.input_kinds[0])
     for name, function in list(state.functions.items()):
         call = partial(loss_and_gradients, function, inputs)
         seconds = timing.seconds_of(call, state.case.device)
@@ -157,7 +166,7 @@ def _time(
 ) -> list[Timing]:
     if not state.functions:
         return []
-    inputs = state.op.inputs(state.case, state.op.view_kinds[0])
+    inputs = state.op.inputs(state.case, state.op.input_kinds[0])
     calls = {name: _call(fn, inputs, mode) for name, fn in state.functions.items()}
     samples = timing.interleave(calls, budget, state.case.device)
     ours = samples.get(OURS)

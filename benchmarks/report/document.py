@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 from benchmarks import gemm, text
-from benchmarks.case import KINDS
-from benchmarks.registry import COMPARED, EAGER, OURS, operators
+from benchmarks.registry import EAGER, OURS, compared, label, operators
 from benchmarks.report import plots
 from benchmarks.results import CaseResult, Results, Timing
 
@@ -92,15 +92,6 @@ def document(run: Results) -> Document:
     )
 
 
-def label(name: str) -> str:
-    """An implementation's name for people; the name itself when the suite no longer has it."""
-    for op in operators().values():
-        for one in op.implementations:
-            if one.name == name:
-                return one.label
-    return name
-
-
 def _cells(*values: str) -> list[Cell]:
     return [Cell(value) for value in values]
 
@@ -118,9 +109,32 @@ def _range(values: list[float], unit: str) -> str:
     return f"{low}{unit}" if low == high else f"{low} to {high}{unit}"
 
 
+def _by_op(run: Results) -> dict[str, Results]:
+    """The run as if each operator had one of its own: their shapes and baselines differ."""
+    return {
+        op: replace(run, cases=[result for result in run.cases if result.case.op == op])
+        for op in dict.fromkeys(result.case.op for result in run.cases)
+    }
+
+
+def _plots(run: Results, draw: Callable[[Results], str | None], caption: str) -> list[Plot]:
+    """One drawing an operator, where there is something to draw."""
+    drawn = [(op, draw(part)) for op, part in _by_op(run).items()]
+    return [Plot(svg, f"{op}: {caption}") for op, svg in drawn if svg]
+
+
 def _tiles(run: Results) -> list[Tile]:
+    tiles = [tile for op, part in _by_op(run).items() for tile in _op_tiles(op, part)]
+    worse = _worst_error_ratio(run)
+    if worse is not None:
+        meaning = "largest gradient error against float64, ours / eager's at the same setting"
+        tiles.append(Tile(f"{text.significant(worse, 2)}x", meaning))
+    return tiles
+
+
+def _op_tiles(op: str, run: Results) -> list[Tile]:
     tiles = []
-    for name in COMPARED:
+    for name in compared(op):
         ratios = [
             timing.ratio.median
             for result in run.cases
@@ -128,8 +142,9 @@ def _tiles(run: Results) -> list[Tile]:
             if (timing.implementation, timing.mode) == (name, BOTH) and timing.ratio
         ]
         if ratios:
-            meaning = f"time of {label(name)} / ours, forward + backward, {len(ratios)} cases"
-            tiles.append(Tile(_range(ratios, "x"), meaning))
+            meaning = f"{op}: time of {label(op, name)} / ours, forward + backward"
+            count = f"{len(ratios)} case{'s' if len(ratios) > 1 else ''}"
+            tiles.append(Tile(_range(ratios, "x"), f"{meaning}, {count}"))
     weighed = [
         (result.case, memory.percent_of_eager)
         for result in run.cases
@@ -138,12 +153,8 @@ def _tiles(run: Results) -> list[Tile]:
     ]
     if weighed:
         case, percent = max(weighed, key=lambda pair: pair[0].shape[0])
-        meaning = f"of eager's peak extra memory at {case.shape_text}, {case.kind}"
+        meaning = f"{op}: of eager's peak extra memory at {case.shape_text}, {case.kind}"
         tiles.append(Tile(f"{text.significant(percent, 2)} %", meaning))
-    worse = _worst_error_ratio(run)
-    if worse is not None:
-        meaning = "largest gradient error against float64, ours / eager's at the same setting"
-        tiles.append(Tile(f"{text.significant(worse, 2)}x", meaning))
     return tiles
 
 
@@ -153,48 +164,68 @@ def _worst_error_ratio(run: Results) -> float | None:
     for result in run.cases:
         if result.case.kind in ("float32 high", "float32 medium"):
             continue
-        by_name = {(e.implementation, e.views): e.gradient for e in result.errors}
-        for (name, views), ours in by_name.items():
-            eager = by_name.get((EAGER, views))
+        by_name = {(e.implementation, e.inputs): e.gradient for e in result.errors}
+        for (name, inputs), ours in by_name.items():
+            eager = by_name.get((EAGER, inputs))
             if name == OURS and eager:
                 found.append(ours / eager)
     return max(found, default=None)
 
 
 def _summary(run: Results) -> Section | None:
-    """The ratios to eager and torch.compile: shapes down, dtype and precision across."""
-    timed = _timed(run)
-    if not timed:
+    """The ratios to the baselines that matter most, a table an operator, a row a case."""
+    tables = [_summary_table(op, part) for op, part in _by_op(run).items() if _timed(part)]
+    if not tables:
         return None
-    kinds = sorted({result.case.kind for result in timed}, key=KINDS.index)
-    measured = {timing.implementation for result in timed for timing in result.timings}
-    baselines = [name for name in COMPARED if name in measured]
-    columns = ["op", "shape"] + [f"{kind}: {label(n)}" for kind in kinds for n in baselines]
-    rows = []
-    for op, shape in dict.fromkeys((r.case.op, r.case.shape_text) for r in timed):
-        row = _cells(op, shape)
-        for kind in kinds:
-            result = next(
-                (
-                    r
-                    for r in timed
-                    if (r.case.op, r.case.shape_text, r.case.kind) == (op, shape, kind)
-                ),
-                None,
-            )
-            both = _timings(result, BOTH) if result else {}
-            row += [_ratio(both.get(name)) for name in baselines]
-        rows.append(row)
     words = [
         "How many times as long a baseline takes as sslkernels, forward + backward: above 1 means "
         "that sslkernels is faster. Medians of ratios paired within interleaved rounds, with "
         "95 % bootstrap intervals.",
         *_shape_words(run),
+        *_yardsticks(run),
         *_fallback(run),
         *_busy(run),
     ]
-    caption = "The same ratios with their intervals, logarithmic scale, all baselines."
-    return Section("Summary", words, _plot(plots.ratios(run), caption), [Table(columns, rows, 2)])
+    caption = "the same ratios with their intervals, logarithmic scale, all baselines."
+    return Section("Summary", words, _plots(run, plots.ratios, caption), tables)
+
+
+def _summary_table(op: str, run: Results) -> Table:
+    timed = _timed(run)
+    measured = {timing.implementation for result in timed for timing in result.timings}
+    baselines = [name for name in compared(op) if name in measured]
+    rows = []
+    for result in timed:
+        both = _timings(result, BOTH)
+        ratios = [_ratio(both.get(name)) for name in baselines]
+        rows.append([Cell(op), _shape(result, run), Cell(result.case.kind), *ratios])
+    columns = ["op", "shape", "dtype", *(label(op, name) for name in baselines)]
+    return Table(columns, rows, 3)
+
+
+def _shape(result: CaseResult, run: Results) -> Cell:
+    """The shape, with those parameters that are not the same in all cases of the operator."""
+    case = result.case
+    others = [one.case.parameters for one in run.cases if one.case.op == case.op]
+    telling = [
+        f"{name} {value:g}"
+        for name, value in case.parameters.items()
+        if any(other.get(name) != value for other in others)
+    ]
+    return Cell(case.shape_text, ", ".join(telling))
+
+
+def _yardsticks(run: Results) -> list[str]:
+    """What is shown beside the baselines and is none."""
+    known = operators()
+    measured = {(r.case.op, t.implementation) for r in run.cases for t in r.timings}
+    return [
+        f"{op}: {one.label} is no contender, but the time that the matrix products of a dense "
+        "forward + backward take through torch when nothing else is done."
+        for op in _by_op(run)
+        for one in (known[op].implementations if op in known else ())
+        if one.yardstick and (op, one.name) in measured
+    ]
 
 
 def _fallback(run: Results) -> list[str]:
@@ -221,13 +252,17 @@ def _busy(run: Results) -> list[str]:
 
 def _shape_words(run: Results) -> list[str]:
     known = operators()
-    names = [n for n in dict.fromkeys(r.case.op for r in run.cases) if n in known]
     words = []
-    for name in names:
-        parameters = next(r.case.parameters for r in run.cases if r.case.op == name)
-        settings = ", ".join(f"{key} {value:g}" for key, value in parameters.items())
-        shape = " x ".join(known[name].shape_names)
-        words.append(f"{name}: {known[name].title}, shapes are {shape}, {settings}.")
+    for op, part in _by_op(run).items():
+        if op not in known:
+            continue
+        settings: dict[str, list[str]] = {}
+        for result in part.cases:
+            for name, value in result.case.parameters.items():
+                settings.setdefault(name, []).append(f"{value:g}")
+        values = [f"{name} {' or '.join(dict.fromkeys(found))}" for name, found in settings.items()]
+        shape = " x ".join(known[op].shape_names)
+        words.append(f"{op}: {known[op].title}, shapes are {shape}, {', '.join(values)}.")
     return words
 
 
@@ -235,10 +270,6 @@ def _ratio(timing: Timing | None) -> Cell:
     if timing is None or timing.ratio is None:
         return Cell("-")
     return Cell(text.times(timing.ratio), text.bounds(timing.ratio))
-
-
-def _plot(svg: str | None, caption: str) -> list[Plot]:
-    return [Plot(svg, caption)] if svg else []
 
 
 def _time(run: Results) -> Section | None:
@@ -249,8 +280,9 @@ def _time(run: Results) -> Section | None:
             percent = "-" if timing.gemm_percent is None else f"{timing.gemm_percent:.0f} %"
             rows.append(
                 [
-                    *_cells(case.op, case.shape_text, case.kind, timing.mode),
-                    Cell(label(timing.implementation)),
+                    Cell(case.op),
+                    _shape(result, run),
+                    *_cells(case.kind, timing.mode, label(case.op, timing.implementation)),
                     Cell(
                         text.seconds(timing.median),
                         f"{text.seconds(timing.p20)} to {text.seconds(timing.p80)}",
@@ -273,13 +305,13 @@ def _time(run: Results) -> Section | None:
         "of GEMM",
         "rounds",
     ]
-    caption = "Median seconds of forward + backward against the number of rows, log-log."
+    caption = "median seconds of forward + backward against the number of rows, log-log."
     words = [
         "Every round runs each implementation once in a random order, in one process, with the "
         "garbage collector off; short calls are repeated within a round.",
     ]
     table = Table(columns, rows, 5, folded=True)
-    return Section("Time", words, _plot(plots.times(run), caption), [table])
+    return Section("Time", words, _plots(run, plots.times, caption), [table])
 
 
 def _memory(run: Results) -> Section | None:
@@ -290,8 +322,9 @@ def _memory(run: Results) -> Section | None:
             peak, percent, took = memory.peak_extra_bytes, memory.percent_of_eager, memory.seconds
             rows.append(
                 [
-                    *_cells(result.case.op, result.case.shape_text, result.case.kind),
-                    Cell(label(memory.implementation)),
+                    Cell(result.case.op),
+                    _shape(result, run),
+                    *_cells(result.case.kind, label(result.case.op, memory.implementation)),
                     Cell("-" if peak is None else text.size(peak)),
                     Cell("-" if percent is None else f"{text.significant(percent)} %"),
                     Cell("-" if took is None else text.seconds(took)),
@@ -301,8 +334,9 @@ def _memory(run: Results) -> Section | None:
         for name, reason in reasons:
             rows.append(
                 [
-                    *_cells(result.case.op, result.case.shape_text, result.case.kind),
-                    *_cells(label(name), "-", "-", "-", reason),
+                    Cell(result.case.op),
+                    _shape(result, run),
+                    *_cells(result.case.kind, label(result.case.op, name), "-", "-", "-", reason),
                 ]
             )
     if not rows:
@@ -325,16 +359,17 @@ def _memory(run: Results) -> Section | None:
         "one call",
         "why not",
     ]
-    caption = "Peak extra memory of forward + backward against the number of rows, log-log."
-    table = Table(columns, rows, 4, folded=True)
-    return Section("Memory", words, _plot(plots.memory(run), caption), [table])
+    caption = "peak extra memory of forward + backward against the number of rows, log-log."
+    drawn = _plots(run, plots.memory, caption)
+    return Section("Memory", words, drawn, [Table(columns, rows, 4, folded=bool(drawn))])
 
 
 def _errors(run: Results) -> Section | None:
     rows = [
         [
-            *_cells(result.case.op, result.case.shape_text, result.case.kind, error.views),
-            Cell(label(error.implementation)),
+            Cell(result.case.op),
+            _shape(result, run),
+            *_cells(result.case.kind, error.inputs, label(result.case.op, error.implementation)),
             *_cells(text.error(error.loss), text.error(error.gradient)),
         ]
         for result in run.cases
@@ -342,23 +377,23 @@ def _errors(run: Results) -> Section | None:
     ]
     if not rows:
         return None
+    known = operators()
     words = [
         "Against the same loss in float64 on the inputs as rounded to the dtype: relative error "
-        "of the loss, and relative Frobenius error of all gradients together. Correlated views "
-        "are z2 = z1 + 0.5 noise, independent ones share nothing."
+        "of the loss, and relative Frobenius error of all gradients together.",
+        *(f"{op}: {known[op].input_note}." for op in _by_op(run) if op in known),
     ]
-    columns = ["op", "shape", "dtype", "views", "implementation", "loss", "gradient"]
-    caption = "Error against float64; filled: correlated views, hollow: independent views."
+    columns = ["op", "shape", "dtype", "inputs", "implementation", "loss", "gradient"]
+    caption = "error against float64; filled: the first kind of inputs above, hollow: the second."
     table = Table(columns, rows, 5, folded=True)
-    return Section("Error against float64", words, _plot(plots.errors(run), caption), [table])
+    return Section("Error against float64", words, _plots(run, plots.errors, caption), [table])
 
 
 def _rates(run: Results) -> Section | None:
     if not run.gemm:
         return None
     known = operators()
-    names = [n for n in dict.fromkeys(r.case.op for r in run.cases) if n in known]
-    words = [f"{name}: {known[name].work_note}" for name in names]
+    words = [f"{op}: {known[op].work_note}" for op in _by_op(run) if op in known]
     words.append(gemm.NOTE)
     rows = [_cells(rate.kind, text.significant(rate.gflops), rate.shape) for rate in run.gemm]
     table = Table(["dtype", "best torch.mm GF/s", "reached at"], rows)
@@ -375,18 +410,20 @@ def _gpu(run: Results) -> Section:
 
 def _skipped(run: Results) -> Section | None:
     """One row for each reason, with the cases it applies to."""
-    reasons: dict[tuple[str, str], list[str]] = {}
-    for result in run.cases:
-        for skip in result.skipped:
-            where = f"{result.case.shape_text} {result.case.kind}"
-            reasons.setdefault((skip.implementation, skip.reason), []).append(where)
-    if not reasons:
+    rows = []
+    for op, part in _by_op(run).items():
+        reasons: dict[tuple[str, str], list[str]] = {}
+        for result in part.cases:
+            for skip in result.skipped:
+                where = f"{result.case.shape_text} {result.case.kind}"
+                reasons.setdefault((skip.implementation, skip.reason), []).append(where)
+        for (name, reason), cases in reasons.items():
+            where = "all" if len(cases) == len(part.cases) else ", ".join(cases)
+            rows.append(_cells(op, label(op, name), reason, where))
+    if not rows:
         return None
-    rows = [
-        _cells(label(name), reason, "all" if len(cases) == len(run.cases) else ", ".join(cases))
-        for (name, reason), cases in reasons.items()
-    ]
-    return Section("Left out", [], [], [Table(["implementation", "reason", "cases"], rows, 3)])
+    columns = ["op", "implementation", "reason", "cases"]
+    return Section("Left out", [], [], [Table(columns, rows, 4)])
 
 
 def _environment(run: Results) -> Section:

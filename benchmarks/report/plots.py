@@ -16,20 +16,26 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 
 from benchmarks import text
 from benchmarks.case import KINDS
-from benchmarks.registry import EAGER, OURS
+from benchmarks.registry import EAGER, OURS, label
 from benchmarks.results import CaseResult, Results
 from benchmarks.statistics import Interval
 
 # What matplotlib draws in these colours takes the style variable of the page instead.
 INK, MUTED, GRID, CARD = "#010101", "#020202", "#030303", "#040404"
 VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", CARD: "--card"}
+# Colour, the style variable it becomes, and marker of every implementation, in drawing order.
 SERIES = {
-    OURS: ("sslkernels", "#050101", "--ours", "o"),
-    EAGER: ("eager", "#050202", "--eager", "s"),
-    "compile": ("torch.compile", "#050303", "--compile", "^"),
-    "compile-dynamic": ("torch.compile, dynamic", "#050306", "--compile-dynamic", "P"),
-    "lightly": ("lightly", "#050404", "--lightly", "D"),
-    "metric-learning": ("pytorch-metric-learning", "#050505", "--other", "v"),
+    OURS: ("#050101", "--ours", "o"),
+    EAGER: ("#050202", "--eager", "s"),
+    "compile": ("#050303", "--compile", "^"),
+    "compile-dynamic": ("#050306", "--compile-dynamic", "P"),
+    "eager-full": ("#050307", "--full", "X"),
+    "torch-linear-ce": ("#050308", "--chunked", "<"),
+    "cut-cross-entropy": ("#050309", "--cut", "*"),
+    "liger": ("#050401", "--liger", "h"),
+    "lightly": ("#050404", "--lightly", "D"),
+    "metric-learning": ("#050505", "--other", "v"),
+    "products": ("#050506", "--yardstick", "d"),
 }
 RC: Any = {
     "svg.fonttype": "none",
@@ -89,8 +95,8 @@ def ratios(run: Results) -> str | None:
         return None
     with matplotlib.rc_context(RC):
         step = 0.8 / len(names)
-        height = 1.3 + len(shapes) * (0.25 + 0.17 * len(names))
-        figure, axes = _panels(len(kinds), height)
+        height = 1.1 + len(shapes) * (0.25 + 0.17 * len(names))
+        figure, axes = _panels(len(kinds), height, _labels(run, names))
         for axis, kind in zip(axes, kinds, strict=True):
             for i, name in enumerate(names):
                 for row, shape in enumerate(shapes):
@@ -98,7 +104,7 @@ def ratios(run: Results) -> str | None:
                     if ratio is None:
                         continue
                     y = row + (i - (len(names) - 1) / 2) * step
-                    _bar(axis, y, step, ratio.median, ratio.low, ratio.high, SERIES[name][1])
+                    _bar(axis, y, step, ratio.median, ratio.low, ratio.high, SERIES[name][0])
             axis.axvline(1.0, color=INK, linewidth=1)
             axis.set_xscale("log")
             _ratio_axis(axis, list(bars.values()))
@@ -107,7 +113,7 @@ def ratios(run: Results) -> str | None:
             axis.grid(visible=False, axis="y")
         axes[0].set_yticks(range(len(shapes)), shapes)
         axes[0].invert_yaxis()
-        _legend(figure, names)
+        _legend(figure, _labels(run, names))
         return _svg(figure)
 
 
@@ -118,14 +124,14 @@ def errors(run: Results) -> str | None:
         return None
     names = [n for n in SERIES if any(e.implementation == n for r in results for e in r.errors)]
     with matplotlib.rc_context(RC):
-        figure, axes = _panels(2, 1.3 + 0.3 * len(results))
+        figure, axes = _panels(2, 1.1 + 0.3 * len(results), _labels(run, names))
         for axis, quantity in zip(axes, ("loss", "gradient"), strict=True):
             for row, result in enumerate(results):
                 for error in result.errors:
                     if error.implementation not in SERIES:
                         continue
-                    _, color, _, marker = SERIES[error.implementation]
-                    full = error.views == "correlated"
+                    color, _, marker = SERIES[error.implementation]
+                    full = error.inputs == result.errors[0].inputs
                     axis.plot(
                         # An exact loss has no place on a logarithmic axis.
                         max(getattr(error, quantity), 1e-18),
@@ -142,7 +148,7 @@ def errors(run: Results) -> str | None:
             range(len(results)), [f"{r.case.shape_text}  {r.case.kind}" for r in results]
         )
         axes[0].invert_yaxis()
-        _legend(figure, names, lines=True)
+        _legend(figure, _labels(run, names), lines=True)
         return _svg(figure)
 
 
@@ -169,11 +175,11 @@ def _against_rows(
     subs = (1, 2, 5) if base == 10 and max(values) < 50 * min(values) else (1,)
     drawn = [s for s in SERIES if any(s in points(r) for r in results if r.case.kind in kinds)]
     with matplotlib.rc_context(RC):
-        figure, axes = _panels(len(kinds), 3.6)
+        figure, axes = _panels(len(kinds), 3.4, _labels(run, drawn))
         for axis, kind in zip(axes, kinds, strict=True):
             chosen = sorted((r for r in results if r.case.kind == kind), key=_rows)
             for series in drawn:
-                _, color, _, marker = SERIES[series]
+                color, _, marker = SERIES[series]
                 line = [(_rows(r), points(r)[series]) for r in chosen if series in points(r)]
                 if line:
                     axis.plot(*zip(*line, strict=True), marker=marker, color=color, linewidth=1.8)
@@ -188,8 +194,8 @@ def _against_rows(
                 FuncFormatter(lambda value, _: unit(value, text.round_number))
             )
             axis.set_title(kind, loc="left")
-            axis.set_xlabel(f"rows, at {' x '.join(map(str, rest))} features")
-        _legend(figure, drawn, lines=True)
+            axis.set_xlabel(f"rows; the other sizes are {' x '.join(map(str, rest))}")
+        _legend(figure, _labels(run, drawn), lines=True)
         return _svg(figure)
 
 
@@ -201,8 +207,20 @@ def _kinds(results: list[CaseResult]) -> list[str]:
     return sorted({result.case.kind for result in results}, key=KINDS.index)
 
 
-def _panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+def _labels(run: Results, names: list[str]) -> dict[str, str]:
+    return {name: label(run.cases[0].case.op, name) for name in names}
+
+
+def _legend_columns(labels: dict[str, str]) -> int:
+    """As many entries in a line as the width has room for: about 14 letters an inch."""
+    longest = max(map(len, labels.values())) + 6
+    return min(len(labels), max(1, int(WIDTH * 14 / longest)))
+
+
+def _panels(count: int, height: float, labels: dict[str, str]) -> tuple[Figure, list[Axes]]:
+    """Axes beside each other, `height` inches tall without the lines of the legend."""
+    lines = -(-len(labels) // _legend_columns(labels))
+    figure = Figure(figsize=(WIDTH, height + 0.2 * lines), layout="constrained")
     axes: Any = figure.subplots(1, count, sharey=True, squeeze=False)
     return figure, list(np.ravel(axes))
 
@@ -233,17 +251,17 @@ def _ratio_axis(axis: Axes, ratios: list[Interval]) -> None:
     axis.xaxis.set_minor_locator(NullLocator())
 
 
-def _legend(figure: Figure, names: list[str], lines: bool = False) -> None:
+def _legend(figure: Figure, labels: dict[str, str], lines: bool = False) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     handles = [
-        Line2D([], [], color=SERIES[n][1], marker=SERIES[n][3], linewidth=1.8, label=SERIES[n][0])
+        Line2D([], [], color=SERIES[n][0], marker=SERIES[n][2], linewidth=1.8, label=words)
         if lines
-        else Patch(color=SERIES[n][1], label=SERIES[n][0])
-        for n in names
+        else Patch(color=SERIES[n][0], label=words)
+        for n, words in labels.items()
     ]
-    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles))
+    figure.legend(handles=handles, loc="outside upper left", ncols=_legend_columns(labels))
 
 
 def _svg(figure: Figure) -> str:
@@ -258,6 +276,6 @@ def _svg(figure: Figure) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     for color, variable in VARIABLES.items():
         svg = svg.replace(color, f"var({variable})")
-    for _, color, variable, _ in SERIES.values():
+    for color, variable, _ in SERIES.values():
         svg = svg.replace(color, f"var({variable})")
     return svg.replace("font-family: 'DejaVu Sans'", "font-family: inherit")

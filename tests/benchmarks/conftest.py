@@ -62,9 +62,9 @@ def _case_result(case: Case, ours: float, noise: float, rounds: int, seed: int) 
         Memory("compile", None, None, None, None, "failed: made up"),
     ]
     errors = [
-        Error(name, views, 1e-7 * (i + 1), 1e-6 * (i + 1))
+        Error(name, kind, 1e-7 * (i + 1), 1e-6 * (i + 1))
         for i, name in enumerate(medians)
-        for views in ("correlated", "independent")
+        for kind in ("correlated", "independent")
     ]
     skipped = [Skip("lightly", "lightly is not installed: pip install lightly")]
     return CaseResult(case, "cpu", timings, memory, errors, skipped)

@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from benchmarks import cli, results, runner
 from benchmarks.case import Case
+from benchmarks.choose import chosen_cases
+from benchmarks.linear_cross_entropy import LinearCrossEntropy
 from benchmarks.nt_xent import NTXent
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,27 +21,31 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave torch.compile out: it takes longer than all else here; `-m slow` has it."""
-    kept = tuple(one for one in NTXent.implementations if not one.compiled)
-    monkeypatch.setattr(NTXent, "implementations", kept)
+    for op in (NTXent, LinearCrossEntropy):
+        kept = tuple(one for one in op.implementations if not one.compiled)
+        monkeypatch.setattr(op, "implementations", kept)
 
 
 @pytest.mark.usefixtures("uncompiled")
-def test_tiny_run_and_report(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("op", "shape", "own"),
+    [("nt_xent", "16x8", "--temperature 0.2"), ("linear_cross_entropy", "32x8x40", "--masked 0.5")],
+)
+def test_tiny_run_and_report(op: str, shape: str, own: str, tmp_path: Path) -> None:
     out = tmp_path / "run.json"
-    arguments = ["run", "--quick", "--op", "nt_xent", "--shape", "16x8", "--dtype", "float32"]
-    arguments += ["--precision", "highest", "--threads", "1", "--out", str(out)]
-    done = CliRunner().invoke(cli.app, arguments)
+    arguments = ["run", "--quick", "--op", op, "--shape", shape, "--dtype", "float32"]
+    arguments += ["--precision", "highest", *own.split(), "--threads", "1"]
+    done = CliRunner().invoke(cli.app, [*arguments, "--out", str(out)])
     assert done.exit_code == 0, done.output
     run = results.load(out)
     (result,) = run.cases
-    assert result.case.shape == (16, 8)
+    assert result.case.shape_text == shape
     names = {timing.implementation for timing in result.timings}
     assert {"ours", "eager"} <= names
     assert {memory.implementation for memory in result.memory} == {"ours", "eager"}
-    assert {error.implementation for error in result.errors} == names
-    assert run.command.endswith(
-        "run --quick --op nt_xent --shape 16x8 --dtype float32 --precision highest --threads 1"
-    )
+    # A yardstick is timed, but there is no loss of it to check.
+    assert {error.implementation for error in result.errors} == names - {"products"}
+    assert run.command == "python -m benchmarks " + " ".join(arguments)
     assert str(tmp_path) not in out.read_text()
     assert str(ROOT) not in out.read_text()
 
@@ -60,18 +66,42 @@ def test_tiny_run_with_torch_compile(tmp_path: Path) -> None:
     assert "compile" in {timing.implementation for timing in result.timings}
 
 
+def test_shapes_and_parameters_go_to_the_operators_that_they_fit() -> None:
+    found = chosen_cases(
+        quick=True,
+        shapes=["16x8", "32x8x40"],
+        dtypes=["bfloat16"],
+        parameters={"temperature": 0.2, "masked": 0.5},
+    )
+    assert [(case.op, case.shape, case.parameters) for case in found] == [
+        ("nt_xent", (16, 8), {"temperature": 0.2}),
+        ("linear_cross_entropy", (32, 8, 40), {"masked": 0.5}),
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["run", "--op", "nothing"], "--op: got 'nothing', wanted one of nt_xent"),
         (["run", "--dtype", "int8"], "--dtype: got 'int8', wanted one of bfloat16"),
         (["run", "--precision", "low"], "--precision: got 'low'"),
-        (["run", "--shape", "12"], "--shape: got '12', wanted 2NxD"),
-        (["run", "--shape", "axb"], "--shape: got 'axb', wanted 2NxD"),
+        (["run", "--shape", "12"], "--shape: got '12', wanted 2N x D as in 64x32 (nt_xent)"),
+        (["run", "--shape", "axb"], "--shape: got 'axb', wanted 2N x D as in 64x32 (nt_xent)"),
         (["run", "--shape", "7x8"], "2N must be even"),
         (["run", "--shape", "0x8"], "must be at least 1"),
         (["run", "--shape", "8x8", "--temperature", "0"], "--temperature: must be above 0"),
         (["run", "--temperature", "0.2"], "--temperature: the grid has its own"),
+        (["run", "--masked", "1"], "--masked: the grid has its own"),
+        (["run", "--shape", "8x8", "--masked", "1"], "--masked: nt_xent has no masked"),
+        (["run", "--shape", "8x8x8", "--masked", "0"], "--masked: must be above 0 and at most 1"),
+        (
+            ["run", "--op", "linear_cross_entropy", "--shape", "8x8"],
+            "got '8x8', wanted tokens x D x V as in 2048x256x8192 (linear_cross_entropy)",
+        ),
+        (
+            ["run", "--op", "nt_xent", "--op", "linear_cross_entropy", "--shape", "8x8"],
+            "--shape: got none for linear_cross_entropy, wanted tokens x D x V",
+        ),
         (["run", "--device", "toaster"], "--device: got 'toaster'"),
         (["run", "--threads", "0"], "--threads: must be at least 1"),
         (["run", "--dtype", "float64"], "no case of the grid"),

@@ -18,15 +18,15 @@ def _case(dtype: str = "float32", shape: tuple[int, int] = (16, 8)) -> Case:
     return Case("nt_xent", shape, dtype, parameters={"temperature": 0.1})
 
 
-@pytest.mark.parametrize("views", OP.view_kinds)
+@pytest.mark.parametrize("kind", OP.input_kinds)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("one", PLAIN, ids=lambda one: one.name)
-def test_every_implementation_computes_the_same_loss(one, dtype: str, views: str) -> None:
+def test_every_implementation_computes_the_same_loss(one, dtype: str, kind: str) -> None:
     if one.absent:
         pytest.skip(one.absent)
     case = _case(dtype)
-    inputs = OP.inputs(case, views)
-    error = accuracy.error_of(one.name, one.build(case), inputs, OP.exact(case, inputs), views)
+    inputs = OP.inputs(case, kind)
+    error = accuracy.error_of(one.name, one.build(case), inputs, OP.exact(case, inputs), kind)
     assert accuracy.is_different(error, case) is None
     assert error.gradient < {"bfloat16": 0.1, "float32": 1e-5, "float64": 1e-12}[dtype]
 

@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
+from benchmarks.case import Case
 from benchmarks.report import write_report
 from benchmarks.report.document import document
 from benchmarks.results import Results
@@ -84,9 +85,46 @@ def test_summary_shows_the_ratios(make_results: Callable[..., Results]) -> None:
     run = make_results(noise=0.0)
     (table,) = next(s for s in document(run).sections if s.title == "Summary").tables
     assert [[cell.text for cell in row] for row in table.rows] == [
-        ["nt_xent", "512x128", "8.00x", "4.00x"],
-        ["nt_xent", "2048x128", "8.00x", "4.00x"],
+        ["nt_xent", "512x128", "float32 high", "8.00x", "4.00x"],
+        ["nt_xent", "2048x128", "float32 high", "8.00x", "4.00x"],
     ]
+
+
+def _with_linear(run: Results) -> Results:
+    """The same figures a second time, for an operator with a yardstick and other baselines."""
+    added = []
+    for result, masked in zip(run.cases, (0.15, 1.0), strict=True):
+        parameters = {"masked": masked}
+        case = Case("linear_cross_entropy", (512, 64, 99), "bfloat16", parameters=parameters)
+        timings = [
+            replace(one, implementation="products") if one.implementation == "compile" else one
+            for one in result.timings
+        ]
+        added.append(replace(result, case=case, timings=timings))
+    return replace(run, cases=run.cases + added)
+
+
+def test_operators_have_tables_and_drawings_of_their_own(
+    make_results: Callable[..., Results],
+) -> None:
+    page = document(_with_linear(make_results(noise=0.0)))
+    summary = next(s for s in page.sections if s.title == "Summary")
+    first, second = summary.tables
+    assert first.columns == ["op", "shape", "dtype", "eager PyTorch", "torch.compile"]
+    assert second.columns[3:] == [
+        "eager, gathered rows",
+        "three bare products (yardstick, no loss)",
+    ]
+    # Shape and dtype do not tell these two apart.
+    assert [row[1].detail for row in second.rows] == ["masked 0.15", "masked 1"]
+    assert [row[1].detail for row in first.rows] == ["", ""]
+    assert len(summary.plots) == 2
+    assert "masked 0.15 or 1" in " ".join(summary.words)
+    assert "(yardstick, no loss) is no contender" in " ".join(summary.words)
+    assert {tile.meaning.split(":")[0] for tile in page.tiles[:-1]} == {
+        "nt_xent",
+        "linear_cross_entropy",
+    }
 
 
 def _warnings(run: Results) -> list[str]:

@@ -12,6 +12,8 @@ from benchmarks import results
 from benchmarks.errors import InputError
 from benchmarks.results import Results
 
+COMMITTED = sorted((Path(results.__file__).parent / "results").glob("*.json"))
+
 
 def test_round_trip(make_results: Callable[..., Results], tmp_path: Path) -> None:
     run = make_results()
@@ -40,7 +42,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
     [
         (lambda text: text[: len(text) // 2], "torn off"),
         (lambda text: "[]", "not a results file"),
-        (lambda text: text.replace('"version": 1', '"version": 99'), "version 99.*reads version 1"),
+        (lambda text: text.replace('"version": 2', '"version": 99'), "version 99.*versions 1 to 2"),
         (lambda text: text.replace('"quick"', '"quack"'), "lacks quick"),
         (lambda text: text.replace('"rounds": 30', '"rounds": "many"'), "rounds: wanted int"),
         (lambda text: text.replace('"cases": [', '"cases": 3, "rest": [', 1), "wanted a list"),
@@ -57,6 +59,28 @@ def test_bad_files_are_refused_in_words(
     path.write_text(change(path.read_text()))
     with pytest.raises(InputError, match=message):
         results.load(path)
+
+
+def test_version_1_named_the_inputs_otherwise(
+    make_results: Callable[..., Results], tmp_path: Path
+) -> None:
+    run, path = make_results(), tmp_path / "run.json"
+    results.save(run, path)
+    text = path.read_text().replace('"inputs"', '"views"')
+    path.write_text(text.replace('"version": 2', '"version": 1'))
+    assert results.load(path) == run
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_the_published_files_load_and_render(path: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from benchmarks.report import write_report
+
+    run = results.load(path)
+    assert all(error.inputs for result in run.cases for error in result.errors)
+    markdown, html = write_report([run], tmp_path)
+    assert run.command in markdown.read_text()
+    assert run.command in html.read_text()
 
 
 def test_missing_file(tmp_path: Path) -> None:
