@@ -127,11 +127,8 @@ template <class T>
 void weighted_logsumexp(const LogSumExp& problem, const T* weight, T* lse,
                         const LogSumExpGradients<T>& out) {
   if (const auto symmetric = as_symmetric(problem)) {
-    std::vector<T> row_stat(2 * problem.m);
-    symmetric_forward<T>(*symmetric, {lse, row_stat.data(), nullptr});
-    return symmetric_backward<T>(
-        *symmetric,
-        {{weight, 1, T(1)}, row_stat.data(), nullptr, nullptr, out.dq, nullptr, out.dscale});
+    return symmetric_forward_backward<T>(*symmetric,
+                                         {{weight, 1, T(1)}, lse, out.dq, nullptr, out.dscale});
   }
   const Session<T> session(problem, true);
   clear(problem, out);
