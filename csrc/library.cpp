@@ -12,6 +12,10 @@ STABLE_TORCH_LIBRARY(sslkernels, m) {
       "Tensor scale, bool normalize, bool decoupled, str reduction, int precision) "
       "-> (Tensor dz1, Tensor dz2, Tensor dscale)");
   m.def(
+      "nt_xent_forward_backward(Tensor z1, Tensor z2, Tensor scale, bool normalize, "
+      "bool decoupled, str reduction, int precision) "
+      "-> (Tensor loss, Tensor dz1, Tensor dz2, Tensor dscale)");
+  m.def(
       "logsumexp_forward(Tensor q, Tensor? k, Tensor scale, Tensor? bias, int[] exclude, "
       "int precision) -> Tensor");
   m.def(

@@ -24,6 +24,46 @@ void parallel_ranges(int64_t n, F&& body) {
   parallel_run(parts, [&](int64_t p) { body(n * p / parts, n * (p + 1) / parts); });
 }
 
+// Spins until ready() is true; with more threads than cores, lets the others go first.
+template <class Ready>
+void spin_until(Ready&& ready) {
+  for (int spins = 0; !ready(); ++spins) {
+    if (spins > 1000) std::this_thread::yield();
+  }
+}
+
+// Items 0 ... n - 1, each for the worker that takes it. Every worker has a range of its own and
+// goes on to the others' when that is done, so the same items mostly meet the same caches from call
+// to call, and a worker that starts late holds nobody up: workers may even run one after the other.
+class Claims {
+ public:
+  explicit Claims(int64_t n) : n_(n), taken_(std::make_unique<std::atomic<bool>[]>(n)) {
+    for (int64_t i = 0; i < n; ++i) taken_[i].store(false, std::memory_order_relaxed);
+  }
+  bool any_left() const {
+    return std::any_of(taken_.get(), taken_.get() + n_, [](const auto& taken) { return !taken; });
+  }
+  // Takes items until none is left.
+  template <class Item>
+  void take(int64_t worker, int64_t workers, Item&& item) {
+    for (int64_t k = 0; k < n_; ++k) {
+      const int64_t i = (n_ * worker / workers + k) % n_;
+      if (taken_[i].exchange(true, std::memory_order_relaxed)) continue;
+      item(i);
+      done_.fetch_add(1, std::memory_order_release);
+    }
+  }
+  // Returns when all items are done, whoever took them.
+  void await_all() const {
+    spin_until([&] { return done_.load(std::memory_order_acquire) == n_; });
+  }
+
+ private:
+  const int64_t n_;
+  std::unique_ptr<std::atomic<bool>[]> taken_;
+  std::atomic<int64_t> done_{0};
+};
+
 // Counters of finished work that later work of the same rows waits for.
 class Turns {
  public:
@@ -31,9 +71,7 @@ class Turns {
     for (int64_t i = 0; i < count; ++i) done_[i].store(0, std::memory_order_relaxed);
   }
   void await(int64_t i, int32_t turn) const {
-    for (int spins = 0; done_[i].load(std::memory_order_acquire) < turn; ++spins) {
-      if (spins > 1000) std::this_thread::yield();  // more threads than cores
-    }
+    spin_until([&] { return done_[i].load(std::memory_order_acquire) >= turn; });
   }
   void finish(int64_t i, int32_t turn) { done_[i].store(turn + 1, std::memory_order_release); }
 

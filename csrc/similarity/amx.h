@@ -118,30 +118,30 @@ SSLK_INLINE void store_accumulators(float* c, int64_t row_step, int64_t column_s
   _tile_stored(3, c + row_step + column_step, stride);
 }
 
-// 16 x 16 transpose of 4-byte elements.
+// 16 x 16 transpose of 4-byte elements. Pieces of 16 bytes go to their lanes as they are loaded,
+// which leaves two of four rounds to the one port that shuffles.
 inline void transpose(const void* source, void* target) {
-  __m512i r[16], s[16];
-  for (int i = 0; i < 16; ++i) r[i] = _mm512_load_si512(static_cast<const char*>(source) + 64 * i);
-  for (int i = 0; i < 16; i += 2) {
-    s[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-    s[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-  }
-  for (int i = 0; i < 16; i += 4) {
-    r[i] = _mm512_unpacklo_epi64(s[i], s[i + 2]);
-    r[i + 1] = _mm512_unpackhi_epi64(s[i], s[i + 2]);
-    r[i + 2] = _mm512_unpacklo_epi64(s[i + 1], s[i + 3]);
-    r[i + 3] = _mm512_unpackhi_epi64(s[i + 1], s[i + 3]);
-  }
-  for (int i = 0; i < 4; ++i) {
-    s[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
-    s[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
-    s[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
-    s[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
-  }
-  for (int i = 0; i < 8; ++i) {
-    char* at = static_cast<char*>(target) + 64 * i;
-    _mm512_store_si512(at, _mm512_shuffle_i32x4(s[i], s[i + 8], 0x88));
-    _mm512_store_si512(at + 64 * 8, _mm512_shuffle_i32x4(s[i], s[i + 8], 0xdd));
+  const char* from = static_cast<const char*>(source);
+  char* to = static_cast<char*>(target);
+  for (int c = 0; c < 4; ++c) {
+    __m512i r[4], s[4];
+    for (int i = 0; i < 4; ++i) {  // columns 4 c.. of rows i, i + 4, i + 8, i + 12
+      auto piece = [&](int row) {
+        return _mm_load_si128(reinterpret_cast<const __m128i*>(from + 64 * row + 16 * c));
+      };
+      r[i] = _mm512_castsi128_si512(piece(i));
+      r[i] = _mm512_mask_broadcast_i32x4(r[i], 0x00f0, piece(i + 4));
+      r[i] = _mm512_mask_broadcast_i32x4(r[i], 0x0f00, piece(i + 8));
+      r[i] = _mm512_mask_broadcast_i32x4(r[i], 0xf000, piece(i + 12));
+    }
+    for (int i = 0; i < 4; i += 2) {
+      s[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+      s[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+    }
+    _mm512_store_si512(to + 64 * (4 * c), _mm512_unpacklo_epi64(s[0], s[2]));
+    _mm512_store_si512(to + 64 * (4 * c + 1), _mm512_unpackhi_epi64(s[0], s[2]));
+    _mm512_store_si512(to + 64 * (4 * c + 2), _mm512_unpacklo_epi64(s[1], s[3]));
+    _mm512_store_si512(to + 64 * (4 * c + 3), _mm512_unpackhi_epi64(s[1], s[3]));
   }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -49,26 +50,38 @@ SSLK_INLINE __mmask16 tail_mask(int64_t d, int64_t width) {
 
 // ---- operands -------------------------------------------------------------------------------
 
-// Z in the forms that the four operands of the algorithm want, rows and columns padded to 32:
+// How many bfloat16 parts an element of Z is split into: bfloat16 holds 8 bits, so float16's 11
+// take two and float32's 24 three.
+inline int parts(const Symmetric& problem) {
+  const Dtype dtype = problem.views.dtype;
+  const bool whole = dtype == Dtype::kFloat32;
+  if (dtype == Dtype::kBFloat16 || (whole && problem.precision == Precision::kMedium)) return 1;
+  return whole && problem.precision == Precision::kHighest ? 3 : 2;
+}
+
+// Z in the forms that the operands of the algorithms want, rows and columns padded to 32:
 //   scores S = Z Z^T:  a (rows) and b (columns), in `Parts` parts;
 //   dZ += W Z: v;  dZ^T += Z^T W: t, in the first `ValueParts` of them.
+enum PanelForms : unsigned { kA = 1, kB = 2, kV = 4, kT = 8 };
+
 template <int Parts, int ValueParts>
 struct Panels {
   int64_t groups;  // of 32 rows
   int64_t depth;   // tiles of 32 along D
-  bf16 *a, *b, *v = nullptr, *t = nullptr;
+  bf16 *a = nullptr, *b = nullptr, *v = nullptr, *t = nullptr;
 
   Panels(int64_t rows, int64_t d) : groups((rows + 31) / 32), depth((d + 31) / 32) {}
 
-  void place(Workspace& workspace, bool backward) {
-    a = workspace.take<bf16>(groups * group());
-    b = workspace.take<bf16>(groups * group());
-    if (backward) v = workspace.take<bf16>(groups * value_group());
-    if (backward) t = workspace.take<bf16>(groups * value_group());
+  void place(Workspace& workspace, unsigned forms) {
+    if (forms & kA) a = workspace.take<bf16>(groups * group());
+    if (forms & kB) b = workspace.take<bf16>(groups * group());
+    if (forms & kV) v = workspace.take<bf16>(groups * value_group());
+    if (forms & kT) t = workspace.take<bf16>(groups * value_group());
   }
-  size_t bytes(bool backward) const {
-    const size_t values = backward ? Workspace::padded<bf16>(groups * value_group()) : 0;
-    return 2 * (Workspace::padded<bf16>(groups * group()) + values);
+  size_t bytes(unsigned forms) const {
+    const int wide = !!(forms & kA) + !!(forms & kB), values = !!(forms & kV) + !!(forms & kT);
+    return wide * Workspace::padded<bf16>(groups * group()) +
+           values * Workspace::padded<bf16>(groups * value_group());
   }
 
   int64_t row_tile() const { return depth * Parts * kTileElements; }              // 16 rows
@@ -107,7 +120,7 @@ void pack_group(const Panels<Parts, ValueParts>& panels, int64_t g, const float*
         const bf16* source = part[s] + tile * kTileElements;
         const int64_t at =
             g * panels.group() + tile * panels.row_tile() + (k * Parts + s) * kTileElements;
-        std::memcpy(panels.a + at, source, 1024);
+        if (panels.a != nullptr) std::memcpy(panels.a + at, source, 1024);
         transpose(source, panels.b + at);
       }
       if (panels.v == nullptr || s >= ValueParts) continue;
@@ -122,7 +135,7 @@ void pack_group(const Panels<Parts, ValueParts>& panels, int64_t g, const float*
           const __m512i odd = _mm512_slli_epi32(sixteen(2 * pair + 1), 16);
           _mm512_store_si512(panels.v + at + pair * 32, _mm512_or_si512(sixteen(2 * pair), odd));
         }
-        transpose(panels.v + at, panels.t + at);
+        if (panels.t != nullptr) transpose(panels.v + at, panels.t + at);
       }
     }
   }
@@ -171,5 +184,42 @@ float load_group(const Symmetric& problem, int64_t g, int64_t width, float* rows
   }
   return largest;
 }
+
+// Packs rows 32 g.. by way of `rows`, 64-byte aligned float32 [32, 32 * depth]; returns the largest
+// squared norm.
+template <bool Forward, int Parts, int ValueParts>
+float pack_views(const Symmetric& problem, const Panels<Parts, ValueParts>& panels, int64_t g,
+                 float* rows, float* inv_norm) {
+  const auto load = [&] {
+    const int64_t width = panels.depth * 32;
+    switch (problem.views.dtype) {
+      case Dtype::kFloat32:
+        return load_group<Dtype::kFloat32, Forward>(problem, g, width, rows, inv_norm);
+      case Dtype::kBFloat16:
+        return load_group<Dtype::kBFloat16, Forward>(problem, g, width, rows, inv_norm);
+      default:
+        return load_group<Dtype::kFloat16, Forward>(problem, g, width, rows, inv_norm);
+    }
+  };
+  const float largest = load();
+  pack_group(panels, g, rows);
+  return largest;
+}
+
+// The largest squared norm of a row, 1 when they are normalised, collected from several threads.
+class LargestSquare {
+ public:
+  explicit LargestSquare(const Symmetric& problem) : value_(problem.normalize ? 1.0f : 0.0f) {}
+  void see(float square) {
+    float seen = value_.load();
+    while (seen < square && !value_.compare_exchange_weak(seen, square)) {
+    }
+  }
+  // Whether one exponential may serve the row and the column of every score.
+  bool in_range(float c) const { return c * value_.load() <= kLargestExponent<float>; }
+
+ private:
+  std::atomic<float> value_;
+};
 
 }  // namespace sslk::amx

@@ -74,11 +74,8 @@ template <class Acc>
 void weighted_logsumexp(const Logits& problem, const Acc* weight, Acc* lse,
                         const LogitGradients<Acc>& out) {
   if (const auto symmetric = as_symmetric(problem)) {
-    std::vector<Acc> row_stat(2 * problem.m);
-    symmetric_forward<Acc>(*symmetric, {lse, row_stat.data(), nullptr});
-    return symmetric_backward<Acc>(
-        *symmetric,
-        {{weight, 1, Acc(1)}, row_stat.data(), nullptr, nullptr, out.dq, nullptr, out.dscale});
+    return symmetric_forward_backward<Acc>(*symmetric,
+                                           {{weight, 1, Acc(1)}, lse, out.dq, nullptr, out.dscale});
   }
   logsumexp_forward(problem, lse);
   logsumexp_backward(problem, weight, lse, out);

@@ -28,6 +28,13 @@ Symmetric nt_xent_problem(const Tensor& z1, const Tensor& z2, const Tensor& scal
           decoupled, precision_of(precision)};
 }
 
+template <class Acc>
+Acc reduced_loss(const std::vector<Acc>& rows, const std::string& reduction) {
+  double sum = 0;
+  for (Acc row : rows) sum += row;
+  return Acc(reduction == "mean" ? sum / double(rows.size()) : sum);
+}
+
 std::tuple<Tensor, Tensor, Tensor> nt_xent_forward(const Tensor& z1, const Tensor& z2,
                                                    const Tensor& scale, bool normalize,
                                                    bool decoupled, const std::string& reduction,
@@ -46,9 +53,7 @@ std::tuple<Tensor, Tensor, Tensor> nt_xent_forward(const Tensor& z1, const Tenso
     Acc* target = reduced ? rows.data() : data<Acc>(loss);
     sslk::symmetric_forward<Acc>(problem, {target, data<Acc>(row_stat), data<Acc>(inv_norm)});
     if (!reduced) return;
-    double sum = 0;
-    for (Acc row : rows) sum += row;
-    *data<Acc>(loss) = Acc(reduction == "mean" ? sum / double(m) : sum);
+    *data<Acc>(loss) = reduced_loss(rows, reduction);
   });
   return {loss, row_stat, inv_norm};
 }
@@ -83,6 +88,33 @@ std::tuple<Tensor, Tensor, Tensor> nt_xent_backward(const Tensor& grad, const Te
                                             data<Acc>(dscale)});
   });
   return {dz1, dz2, dscale};
+}
+
+// The loss and its gradients for an upstream gradient of 1.
+std::tuple<Tensor, Tensor, Tensor, Tensor> nt_xent_forward_backward(
+    const Tensor& z1, const Tensor& z2, const Tensor& scale, bool normalize, bool decoupled,
+    const std::string& reduction, int64_t precision) {
+  STD_TORCH_CHECK(reduction != "none", "there is no one gradient of a loss for each row");
+  const auto problem = nt_xent_problem(z1, z2, scale, normalize, decoupled, precision);
+  const int64_t m = problem.views.rows();
+  const ScalarType accumulator = accumulator_of(problem.views.dtype);
+  Tensor loss = torch::stable::new_empty(z1, {}, accumulator);
+  Tensor dz1 = torch::stable::new_empty(z1, {problem.views.n, problem.views.d});
+  Tensor dz2 = torch::stable::new_empty(z1, {problem.views.n, problem.views.d});
+  Tensor dscale = torch::stable::new_empty(z1, {}, accumulator);
+  with_accumulator(problem.views.dtype, [&](auto zero) {
+    using Acc = decltype(zero);
+    std::vector<Acc> rows(m);
+    const Acc factor = reduction == "mean" ? Acc(1) / Acc(m) : Acc(1);
+    const Acc one = 1;
+    sslk::symmetric_forward_backward<Acc>(problem, {{&one, 0, factor},
+                                                    rows.data(),
+                                                    dz1.mutable_data_ptr(),
+                                                    dz2.mutable_data_ptr(),
+                                                    data<Acc>(dscale)});
+    *data<Acc>(loss) = reduced_loss(rows, reduction);
+  });
+  return {loss, dz1, dz2, dscale};
 }
 
 Logits logits_problem(const Tensor& q, const std::optional<Tensor>& k, const Tensor& scale,
@@ -258,6 +290,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> logit_terms_backward(
 STABLE_TORCH_LIBRARY_IMPL(sslkernels, CPU, m) {
   m.impl("nt_xent_forward", TORCH_BOX(&sslk::operators::nt_xent_forward));
   m.impl("nt_xent_backward", TORCH_BOX(&sslk::operators::nt_xent_backward));
+  m.impl("nt_xent_forward_backward", TORCH_BOX(&sslk::operators::nt_xent_forward_backward));
   m.impl("logsumexp_forward", TORCH_BOX(&sslk::operators::logsumexp_forward));
   m.impl("logsumexp_backward", TORCH_BOX(&sslk::operators::logsumexp_backward));
   m.impl("logit_terms_forward", TORCH_BOX(&sslk::operators::logit_terms_forward));

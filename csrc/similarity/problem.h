@@ -67,4 +67,14 @@ struct SymmetricBackward {
   Acc* dscale;
 };
 
+// Both at once, for a gradient of the rows that is known beforehand.
+template <class Acc>
+struct SymmetricForwardBackward {
+  RowGradient<Acc> grad;
+  Acc* rows;
+  void* dz1;  // the views' dtype
+  void* dz2;
+  Acc* dscale;
+};
+
 }  // namespace sslk

@@ -37,9 +37,9 @@ struct RowStat {
     if (problem.exclude_partner) return std::log(negatives) - score;
     return std::log1p(negatives * std::exp(-score));
   }
-  // d loss / d score of the positive pair.
-  double slope(const Symmetric& problem) const {
-    return problem.exclude_partner ? -1.0 : -negatives / sum(problem);
+  // d loss / d score of the positive pair; `total` is sum().
+  double slope(const Symmetric& problem, double total) const {
+    return problem.exclude_partner ? -1.0 : -negatives / total;
   }
 };
 

@@ -9,5 +9,7 @@ template <class Acc>
 void symmetric_forward(const Symmetric& problem, const SymmetricForward<Acc>& out);
 template <class Acc>
 void symmetric_backward(const Symmetric& problem, const SymmetricBackward<Acc>& out);
+template <class Acc>
+void symmetric_forward_backward(const Symmetric& problem, const SymmetricForwardBackward<Acc>& out);
 
 }  // namespace sslk

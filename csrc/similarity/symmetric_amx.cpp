@@ -9,22 +9,20 @@
 #include "symmetric_amx.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
+#include <memory>
 #include <vector>
 
 #include "../parallel.h"
-#include "../rows.h"
 #include "../workspace.h"
 #include "amx.h"
+#include "amx_gradient.h"
+#include "amx_pairs.h"
 #include "amx_panels.h"
 #include "amx_tiles.h"
 #include "row_stat.h"
 
 namespace sslk::amx {
 namespace {
-
-// ---- one problem ----------------------------------------------------------------------------
 
 // Scores are sums of Parts bfloat16 parts of Z; the weights W and the values Z that they multiply
 // have ValueParts. The positive pair, which a trained encoder's gradient hangs on, stays out of W
@@ -36,19 +34,16 @@ class SymmetricKernel {
       : problem_(problem),
         m_(problem.views.rows()),
         c_(float(problem.scale * kLog2E)),
+        pairs_(problem),
         panels_(m_, problem.views.d),
         stripe_(m_ <= 1024 ? 4 : 8) {}
 
   bool forward(const SymmetricForward<float>& out) {
-    const int64_t padded = panels_.groups * kGroup;
-    Workspace workspace(panels_.bytes(false) + 2 * Workspace::padded<float>(padded));
-    panels_.place(workspace, false);
-    row_sum_ = workspace.take<float>(padded);
-    positive_ = workspace.take<float>(padded);
-    std::fill(row_sum_, row_sum_ + padded, 0.0f);
-    std::fill(positive_, positive_ + padded, 0.0f);
+    Workspace workspace(panels_.bytes(kForward) + row_bytes());
+    panels_.place(workspace, kForward);
+    place_rows(workspace);
     if (!pack<true>(out.inv_norm)) return false;
-    tournament([&](int64_t, int64_t i, int64_t j) { forward_pair(i, j); });
+    sum_exponentials();
     parallel_ranges(m_, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const RowStat stat{row_sum_[i], positive_[i]};
@@ -61,86 +56,119 @@ class SymmetricKernel {
   }
 
   bool backward(const SymmetricBackward<float>& out) {
-    const int64_t padded = panels_.groups * kGroup;
-    const int64_t accumulator = padded * panels_.depth * 32;
-    const int64_t weights = stripe_ * stripe_ * 2 * ValueParts * kTileElements;
-    const int workers = thread_count();
-    Workspace workspace(panels_.bytes(true) + 2 * Workspace::padded<float>(padded) +
-                        Workspace::padded<float>(panels_.groups) +
-                        2 * Workspace::padded<float>(accumulator) +
-                        2 * workers * Workspace::padded<bf16>(weights));
-    panels_.place(workspace, true);
-    row_factor_ = workspace.take<float>(padded);
-    positive_ = workspace.take<float>(padded);
-    float* dots = workspace.take<float>(panels_.groups);
-    dz_ = workspace.take<float>(accumulator);
-    dz_transposed_ = workspace.take<float>(accumulator);
-    std::vector<bf16*> weights_a(workers), weights_b(workers);
-    for (int w = 0; w < workers; ++w) {
-      weights_a[w] = workspace.take<bf16>(weights);
-      weights_b[w] = workspace.take<bf16>(weights);
-    }
+    Workspace workspace(panels_.bytes(kBackward) + row_bytes() + gradient_bytes());
+    panels_.place(workspace, kBackward);
+    place_rows(workspace);
+    place_gradient(workspace);
     if (!pack<false>(const_cast<float*>(out.inv_norm))) return false;
-    std::fill(row_factor_ + m_, row_factor_ + padded, 0.0f);
+    parallel_ranges(m_, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) weigh(i, RowStat::read(problem_, out, i), out.grad[i]);
+    });
+    *out.dscale = gradient(out.inv_norm, out.dz1, out.dz2);
+    return true;
+  }
+
+  bool forward_backward(const SymmetricForwardBackward<float>& out) {
+    Workspace workspace(panels_.bytes(kBackward) + row_bytes() + gradient_bytes() +
+                        Workspace::padded<float>(m_));
+    panels_.place(workspace, kBackward);
+    place_rows(workspace);
+    place_gradient(workspace);
+    float* inv_norm = workspace.take<float>(m_);
+    if (!pack<true>(inv_norm)) return false;
+    sum_exponentials();
     parallel_ranges(m_, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        const RowStat stat = RowStat::read(problem_, out, i);
-        row_factor_[i] = float(out.grad[i] / stat.sum(problem_));
-        positive_[i] = float(out.grad[i] * stat.slope(problem_));
+        const RowStat stat{row_sum_[i], positive_[i]};
+        out.rows[i] = float(stat.loss(problem_));
+        weigh(i, stat, out.grad[i]);
       }
     });
-    tournament([&](int64_t worker, int64_t i, int64_t j) {
-      backward_pair(i, j, weights_a[worker], weights_b[worker]);
-    });
-    parallel_ranges(panels_.groups, [&](int64_t begin, int64_t end) {
-      for (int64_t g = begin; g < end; ++g) dots[g] = finish_group(out, g);
-    });
-    double sum = 0;
-    for (int64_t g = 0; g < panels_.groups; ++g) sum += dots[g];
-    *out.dscale = float(0.5 * sum);  // every score is counted from both its rows
+    *out.dscale = gradient(inv_norm, out.dz1, out.dz2);
     return true;
   }
 
  private:
-  using Sums = ExpSums<Parts>;
-  using TileWeights = Weights<ValueParts>;
+  static constexpr unsigned kForward = kA | kB, kBackward = kForward | kV | kT;
+
+  // ---- memory ----
+
+  int64_t padded_rows() const { return panels_.groups * kGroup; }
+  int64_t accumulator() const { return padded_rows() * panels_.depth * 32; }
+  int64_t weights() const { return stripe_ * stripe_ * 2 * ValueParts * kTileElements; }
+
+  size_t row_bytes() const { return 2 * Workspace::padded<float>(padded_rows()); }
+  void place_rows(Workspace& workspace) {
+    row_sum_ = row_factor_ = workspace.take<float>(padded_rows());
+    positive_ = slope_ = workspace.take<float>(padded_rows());
+    std::fill(row_sum_, row_sum_ + padded_rows(), 0.0f);
+    std::fill(positive_, positive_ + padded_rows(), 0.0f);
+  }
+
+  size_t gradient_bytes() const {
+    return Workspace::padded<float>(panels_.groups) + 2 * Workspace::padded<float>(accumulator()) +
+           2 * thread_count() * Workspace::padded<bf16>(weights());
+  }
+  void place_gradient(Workspace& workspace) {
+    dots_ = workspace.take<float>(panels_.groups);
+    dz_ = workspace.take<float>(accumulator());
+    dz_transposed_ = workspace.take<float>(accumulator());
+    for (int w = 0; w < thread_count(); ++w) {
+      weights_a_.push_back(workspace.take<bf16>(weights()));
+      weights_b_.push_back(workspace.take<bf16>(weights()));
+    }
+  }
+
+  // ---- steps ----
 
   // Fills the panels; false when scores may be too large for the shared exponential.
   template <bool Forward>
   bool pack(float* inv_norm) {
-    switch (problem_.views.dtype) {
-      case Dtype::kFloat32:
-        return pack_as<Dtype::kFloat32, Forward>(inv_norm);
-      case Dtype::kBFloat16:
-        return pack_as<Dtype::kBFloat16, Forward>(inv_norm);
-      default:
-        return pack_as<Dtype::kFloat16, Forward>(inv_norm);
-    }
-  }
-
-  template <Dtype T, bool Forward>
-  bool pack_as(float* inv_norm) {
-    if (problem_.normalize && c_ > kLargestExponent<float>) return false;
     const int64_t width = panels_.depth * 32;
-    std::atomic<float> largest{problem_.normalize ? 1.0f : 0.0f};
+    LargestSquare largest(problem_);
+    if (!largest.in_range(c_)) return false;
     parallel_ranges(panels_.groups, [&](int64_t begin, int64_t end) {
-      std::vector<float> buffer(32 * width + 16);
-      float* rows =
-          reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(buffer.data()) + 63) & ~63);
-      float here = 0;
+      Workspace workspace(Workspace::padded<float>(kGroup * width));
+      float* rows = workspace.take<float>(kGroup * width);
       for (int64_t g = begin; g < end; ++g) {
-        here = std::max(here, load_group<T, Forward>(problem_, g, width, rows, inv_norm));
-        pack_group(panels_, g, rows);
-        if (!Forward) {
-          std::memset(dz_ + g * kGroup * width, 0, kGroup * width * sizeof(float));
-          std::memset(dz_transposed_ + g * kGroup * width, 0, kGroup * width * sizeof(float));
-        }
-      }
-      float seen = largest.load();
-      while (seen < here && !largest.compare_exchange_weak(seen, here)) {
+        largest.see(pack_views<Forward>(problem_, panels_, g, rows, inv_norm));
       }
     });
-    return c_ * largest.load() <= kLargestExponent<float>;
+    return largest.in_range(c_);
+  }
+
+  void sum_exponentials() {
+    tournament([&](int64_t, int64_t i, int64_t j) { forward_pair(i, j); });
+  }
+
+  // What the gradient needs of row i, in place of what the forward left there.
+  void weigh(int64_t i, const RowStat& stat, float grad) {
+    const double total = stat.sum(problem_);
+    row_factor_[i] = float(grad / total);
+    slope_[i] = float(grad * stat.slope(problem_, total));
+  }
+
+  // Fills dz1 and dz2; returns the gradient of the scale.
+  float gradient(const float* inv_norm, void* dz1, void* dz2) {
+    const int64_t group = accumulator() / panels_.groups;
+    std::fill(row_factor_ + m_, row_factor_ + padded_rows(), 0.0f);
+    parallel_ranges(panels_.groups, [&](int64_t begin, int64_t end) {
+      std::fill(dz_ + begin * group, dz_ + end * group, 0.0f);
+      std::fill(dz_transposed_ + begin * group, dz_transposed_ + end * group, 0.0f);
+    });
+    tournament([&](int64_t worker, int64_t i, int64_t j) {
+      backward_pair(i, j, weights_a_[worker], weights_b_[worker]);
+    });
+    const GradientRows rows{problem_, 2 * panels_.depth, inv_norm, slope_, dz1, dz2};
+    parallel_ranges(panels_.groups, [&](int64_t begin, int64_t end) {
+      for (int64_t g = begin; g < end; ++g) {
+        rows.add_transposed(dz_ + g * group, dz_transposed_ + g * group);
+        dots_[g] = rows.finish(g, dz_ + g * group);
+      }
+    });
+    double sum = 0;
+    for (int64_t g = 0; g < panels_.groups; ++g) sum += dots_[g];
+    return float(0.5 * sum);  // every score is counted from both its rows
   }
 
   // Plays all pairs of stripes, each worker with its tile registers configured.
@@ -154,38 +182,18 @@ class SymmetricKernel {
 
   int64_t stripe_end(int64_t s) const { return std::min((s + 1) * stripe_, panels_.groups); }
 
-  // Tiles that hold a self pair, a positive pair or the ragged end need masks.
-  bool is_special(int64_t gi, int64_t gj) const {
-    const int64_t distance = std::abs(gj - gi) * kGroup;
-    if (gi == gj) return true;
-    if (problem_.views.paired() && std::abs(distance - problem_.views.n) < kGroup) return true;
-    return m_ % kGroup != 0 && std::max(gi, gj) == panels_.groups - 1;
-  }
-  // Bit b says whether column 32 gj + b is a negative of row i.
-  uint32_t negatives(int64_t i, int64_t gj) const {
-    if (i >= m_) return 0;
-    const int64_t first = gj * kGroup;
-    uint32_t mask = m_ - first >= kGroup ? ~0u : (1u << (m_ - first)) - 1;
-    if (problem_.exclude_self) mask &= ~bit(i - first);
-    return mask & ~bit(problem_.views.partner(i) - first);
-  }
-  static uint32_t bit(int64_t b) { return b >= 0 && b < kGroup ? 1u << b : 0u; }
-
   // ---- forward ----
 
   void forward_pair(int64_t stripe_i, int64_t stripe_j) {
     alignas(64) float scores[2][kGroup * kGroup];
-    Sums work;
-    work.c = _mm512_set1_ps(c_);
-    for (auto& sum : work.rows) sum = _mm512_setzero_ps();
+    ExpSums<Parts, false> work(c_);
     int64_t previous_i = -1, previous_j = -1;
     int current = 0;
-    bool special = false;
 
     auto finish = [&](bool strip_ends) {
       if (previous_i < 0) return;
       while (work.pair < 16) work.step();
-      if (!special) {
+      if (previous_i != previous_j) {  // else its rows hold both triangles
         float* sums = row_sum_ + previous_j * kGroup;
         _mm512_storeu_ps(sums, _mm512_add_ps(_mm512_loadu_ps(sums), work.column0));
         _mm512_storeu_ps(sums + 16, _mm512_add_ps(_mm512_loadu_ps(sums + 16), work.column1));
@@ -193,8 +201,8 @@ class SymmetricKernel {
       if (!strip_ends) return;
       for (int r = 0; r < kGroup; ++r) {
         row_sum_[previous_i * kGroup + r] += _mm512_reduce_add_ps(work.rows[r]);
-        work.rows[r] = _mm512_setzero_ps();
       }
+      work.clear_rows();
     };
 
     for (int64_t gi = stripe_i * stripe_; gi < stripe_end(stripe_i); ++gi) {
@@ -207,9 +215,12 @@ class SymmetricKernel {
         finish(previous_i != gi);
         previous_i = gi;
         previous_j = gj;
-        special = is_special(gi, gj);
-        if (special) {
-          special_sums(gi, gj, scores[current], work);
+        if (pairs_.is_special(gi, gj)) {
+          pairs_.visit_positives(gi, gj, scores[current], [&](int64_t i, int64_t j, float score) {
+            positive_[i] = positive_[j] = score;
+          });
+          work.masked(scores[current],
+                      [&](int r) { return pairs_.negatives(gi * kGroup + r, gj); });
         } else {
           work.begin(scores[current]);
         }
@@ -217,32 +228,6 @@ class SymmetricKernel {
       }
     }
     finish(true);
-  }
-
-  void special_sums(int64_t gi, int64_t gj, const float* scores, Sums& work) {
-    __m512 column0 = _mm512_setzero_ps(), column1 = column0;
-    for (int r = 0; r < kGroup; ++r) {
-      const int64_t i = gi * kGroup + r;
-      if (i >= m_) break;
-      const float* row = scores + r * kGroup;
-      const uint32_t mask = negatives(i, gj);
-      const __m512 x0 = _mm512_load_ps(row), x1 = _mm512_load_ps(row + 16);
-      const __m512 e0 =
-          _mm512_maskz_mov_ps(__mmask16(mask), exp2_scaled<Sums::kDegree>(x0, work.c));
-      const __m512 e1 =
-          _mm512_maskz_mov_ps(__mmask16(mask >> 16), exp2_scaled<Sums::kDegree>(x1, work.c));
-      work.rows[r] = _mm512_add_ps(work.rows[r], _mm512_add_ps(e0, e1));
-      column0 = _mm512_add_ps(column0, e0);
-      column1 = _mm512_add_ps(column1, e1);
-      const int64_t partner = problem_.views.partner(i);
-      if (bit(partner - gj * kGroup)) {
-        positive_[i] = positive_[partner] = row[partner - gj * kGroup];
-      }
-    }
-    if (gi == gj) return;  // its rows hold both triangles
-    float* sums = row_sum_ + gj * kGroup;
-    _mm512_storeu_ps(sums, _mm512_add_ps(_mm512_loadu_ps(sums), column0));
-    _mm512_storeu_ps(sums + 16, _mm512_add_ps(_mm512_loadu_ps(sums + 16), column1));
   }
 
   // ---- backward ----
@@ -255,8 +240,7 @@ class SymmetricKernel {
     const int64_t step = ValueParts * kTileElements;
     const int64_t row_step = stripe_ * step;  // of 16 rows of W, in either form
 
-    TileWeights work;
-    work.c = _mm512_set1_ps(c_);
+    ScoreWeights<ValueParts> work(c_);
     int current = 0;
     for (int64_t gi = begin_i; gi < end_i; ++gi) {
       for (int64_t gj = diagonal ? gi : begin_j; gj < end_j; ++gj) {
@@ -266,16 +250,14 @@ class SymmetricKernel {
         store_accumulators(scores[current], 16 * kGroup, 16, kGroup * sizeof(float));
         while (work.pair < 16) work.step();
         const int64_t i = gi - begin_i, j = gj - begin_j;
-        work.tile = scores[current];
-        work.row_factor = row_factor_ + gi * kGroup;
-        work.column_factor0 = _mm512_loadu_ps(row_factor_ + gj * kGroup);
-        work.column_factor1 = _mm512_loadu_ps(row_factor_ + gj * kGroup + 16);
+        work.begin(scores[current], row_factor_ + gi * kGroup, row_factor_ + gj * kGroup);
         work.a0 = weights_a + 2 * i * row_step + j * step;
         work.a1 = work.a0 + row_step;
         work.b0 = weights_b + 2 * j * row_step + i * step;
         work.b1 = work.b0 + row_step;
-        work.pair = 0;
-        if (is_special(gi, gj)) special_weights(gi, gj, work);
+        if (pairs_.is_special(gi, gj)) {
+          work.masked([&](int r) { return pairs_.negatives(gi * kGroup + r, gj); });
+        }
         current ^= 1;
       }
     }
@@ -308,143 +290,57 @@ class SymmetricKernel {
     }
   }
 
-  void special_weights(int64_t gi, int64_t gj, TileWeights& work) {
-    for (; work.pair < 16; ++work.pair) {
-      __m512 w[2][2];
-      for (int k = 0; k < 2; ++k) {
-        const int64_t r = 2 * work.pair + k;
-        const uint32_t mask = negatives(gi * kGroup + r, gj);
-        const float* row = work.tile + r * kGroup;
-        const __m512 factor = _mm512_set1_ps(work.row_factor[r]);
-        const __m512 e0 = exp2_scaled<TileWeights::kDegree>(_mm512_load_ps(row), work.c);
-        const __m512 e1 = exp2_scaled<TileWeights::kDegree>(_mm512_load_ps(row + 16), work.c);
-        const __m512 both0 = _mm512_add_ps(factor, work.column_factor0);
-        const __m512 both1 = _mm512_add_ps(factor, work.column_factor1);
-        w[k][0] = _mm512_maskz_mul_ps(__mmask16(mask), e0, both0);
-        w[k][1] = _mm512_maskz_mul_ps(__mmask16(mask >> 16), e1, both1);
-      }
-      work.write(w);
-    }
-  }
-
-  // dZ = scale W Z of 32 rows, through the normalisation; returns the sum of <z_i, (W Z)_i>.
-  float finish_group(const SymmetricBackward<float>& out, int64_t g) {
-    switch (problem_.views.dtype) {
-      case Dtype::kFloat32:
-        return finish_group_as<Dtype::kFloat32>(out, g);
-      case Dtype::kBFloat16:
-        return finish_group_as<Dtype::kBFloat16>(out, g);
-      default:
-        return finish_group_as<Dtype::kFloat16>(out, g);
-    }
-  }
-
-  template <Dtype T>
-  float finish_group_as(const SymmetricBackward<float>& out, int64_t g) {
-    const int64_t tiles_d = 2 * panels_.depth;
-    const Views& views = problem_.views;
-    float* sum = dz_ + g * 2 * tiles_d * kCTileElements;
-    const float* other = dz_transposed_ + g * 2 * tiles_d * kCTileElements;
-    alignas(64) float turned[kCTileElements];
-    for (int u = 0; u < 2; ++u) {
-      for (int64_t d = 0; d < tiles_d; ++d) {
-        transpose(other + (u * tiles_d + d) * kCTileElements, turned);
-        for (int place = 0; place < 16; ++place) {
-          const int r = 8 * (place / 4) + 4 * u + place % 4;
-          float* row = sum + ((r / 16) * tiles_d + d) * kCTileElements + (r % 16) * 16;
-          _mm512_store_ps(row,
-                          _mm512_add_ps(_mm512_load_ps(row), _mm512_load_ps(turned + place * 16)));
-        }
-      }
-    }
-    const __m512 scale = _mm512_set1_ps(float(problem_.scale));
-    double dots = 0;
-    for (int r = 0; r < kGroup; ++r) {
-      const int64_t i = g * kGroup + r;
-      if (i >= m_) break;
-      float* row = sum + (r / 16) * tiles_d * kCTileElements + (r % 16) * 16;
-      const void* input = view_row(views, i);
-      if (views.paired()) add_positive<T>(out, i, row);
-      const float inv_norm = problem_.normalize ? out.inv_norm[i] : 1.0f;
-      __m512 dot = _mm512_setzero_ps();
-      for (int64_t d = 0; d < tiles_d; ++d) {
-        const __m512 x = load16<T>(input, d * 16, tail_mask(d * 16, views.d));
-        dot = _mm512_fmadd_ps(_mm512_load_ps(row + d * kCTileElements), x, dot);
-      }
-      const float along = _mm512_reduce_add_ps(dot) * inv_norm;  // <(W Z)_i, z_i>
-      dots += along;
-      // Below the epsilon the norm is a constant and nothing is projected out.
-      const bool projected = problem_.normalize && inv_norm < float(1.0 / kNormEpsilon);
-      const __m512 remove = _mm512_set1_ps(projected ? along * inv_norm : 0.0f);
-      const __m512 factor = _mm512_mul_ps(scale, _mm512_set1_ps(inv_norm));
-      void* target = view_row(views, out.dz1, out.dz2, i);
-      for (int64_t d = 0; d < tiles_d; ++d) {
-        const __mmask16 mask = tail_mask(d * 16, views.d);
-        const __m512 x = load16<T>(input, d * 16, mask);
-        const __m512 dz = _mm512_fnmadd_ps(remove, x, _mm512_load_ps(row + d * kCTileElements));
-        store16<T>(target, d * 16, mask, _mm512_mul_ps(factor, dz));
-      }
-    }
-    return float(dots);
-  }
-
-  // The positive pair's share of (W Z)_i: (g_i (p_ij - 1) + g_j (p_ji - 1)) z_j.
-  template <Dtype T>
-  void add_positive(const SymmetricBackward<float>& out, int64_t i, float* row) {
-    const Views& views = problem_.views;
-    const int64_t j = views.partner(i);
-    const void* input = view_row(views, j);
-    const float inv_norm = problem_.normalize ? out.inv_norm[j] : 1.0f;
-    const __m512 weight = _mm512_set1_ps((positive_[i] + positive_[j]) * inv_norm);
-    for (int64_t d = 0; d < 2 * panels_.depth; ++d) {
-      const __m512 x = load16<T>(input, d * 16, tail_mask(d * 16, views.d));
-      float* at = row + d * kCTileElements;
-      _mm512_store_ps(at, _mm512_fmadd_ps(weight, x, _mm512_load_ps(at)));
-    }
-  }
-
   const Symmetric& problem_;
   const int64_t m_;
   const float c_;  // exp(score) = 2^(c_ <z_i, z_j>)
+  const TilePairs pairs_;
   Panels<Parts, ValueParts> panels_;
-  const int64_t stripe_;            // groups in a stripe
-  float* row_sum_ = nullptr;        // forward: sum over the negatives of exp(s_ij)
-  float* positive_ = nullptr;       // forward: <z_i, z_partner>; backward: g_i (p_i,partner - 1)
-  float* row_factor_ = nullptr;     // backward: g_i / l_i
-  float* dz_ = nullptr;             // W Z in C tiles [M / 16][D / 16]
-  float* dz_transposed_ = nullptr;  // what columns add to it, each tile transposed
+  const int64_t stripe_;                      // groups in a stripe
+  float* row_sum_ = nullptr;                  // forward: sum over the negatives of exp(s_ij)
+  float* row_factor_ = nullptr;               // backward, in the same place: g_i / l_i
+  float* positive_ = nullptr;                 // forward: <z_i, z_partner>
+  float* slope_ = nullptr;                    // backward, in the same place: g_i (p_i,partner - 1)
+  float* dots_ = nullptr;                     // of each group: sum of <z_i, (W Z)_i>
+  float* dz_ = nullptr;                       // W Z in C tiles [M / 16][D / 16]
+  float* dz_transposed_ = nullptr;            // what columns add to it, each tile transposed
+  std::vector<bf16*> weights_a_, weights_b_;  // of a pair of stripes; one a worker
 };
 
-// bfloat16 holds 8 bits: float16's 11 take two parts, float32's 24 three. The weights of float32 do
-// with two, 17 bits, where a row's gradient is a sum over many of them whose roundings average out:
-// in a large batch, at a temperature that does not leave all of the softmax to a few. There the
-// error was measured at 0.4 to 1.6 times that of the dense float32 loss (docs/numerics.md).
+// The weights of float32 do with two parts, 17 bits, where a row's gradient is a sum over many of
+// them whose roundings average out: in a large batch, at a temperature that does not leave all of
+// the softmax to a few. There the error was measured at 0.4 to 1.6 times that of the dense float32
+// loss (docs/numerics.md).
 bool weights_average_out(const Symmetric& problem) {
   return problem.views.rows() >= 2048 && problem.scale <= 20.0;
 }
 
 template <class Call>
-bool with_parts(const Symmetric& problem, Call&& call) {
-  const Dtype dtype = problem.views.dtype;
-  const bool whole = dtype == Dtype::kFloat32;
-  if (dtype == Dtype::kBFloat16 || (whole && problem.precision == Precision::kMedium)) {
-    return call(SymmetricKernel<1, 1>(problem));
+bool with_kernel(const Symmetric& problem, Call&& call) {
+  switch (parts(problem)) {
+    case 1:
+      return call(SymmetricKernel<1, 1>(problem));
+    case 2:
+      return call(SymmetricKernel<2, 2>(problem));
+    default:
+      if (weights_average_out(problem)) return call(SymmetricKernel<3, 2>(problem));
+      return call(SymmetricKernel<3, 3>(problem));
   }
-  if (whole && problem.precision == Precision::kHighest) {
-    if (weights_average_out(problem)) return call(SymmetricKernel<3, 2>(problem));
-    return call(SymmetricKernel<3, 3>(problem));
-  }
-  return call(SymmetricKernel<2, 2>(problem));
 }
 
 }  // namespace
 
 bool symmetric_forward(const Symmetric& problem, const SymmetricForward<float>& out) {
-  return with_parts(problem, [&](auto&& kernel) { return kernel.forward(out); });
+  return with_kernel(problem, [&](auto&& kernel) { return kernel.forward(out); });
 }
 
 bool symmetric_backward(const Symmetric& problem, const SymmetricBackward<float>& out) {
-  return with_parts(problem, [&](auto&& kernel) { return kernel.backward(out); });
+  return with_kernel(problem, [&](auto&& kernel) { return kernel.backward(out); });
+}
+
+bool symmetric_forward_backward(const Symmetric& problem,
+                                const SymmetricForwardBackward<float>& out) {
+  if (fits_kept(problem)) return kept_forward_backward(problem, out);
+  return with_kernel(problem, [&](auto&& kernel) { return kernel.forward_backward(out); });
 }
 
 }  // namespace sslk::amx

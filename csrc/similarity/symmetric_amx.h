@@ -5,9 +5,16 @@
 
 namespace sslk::amx {
 
-// Both return false, with nothing written, when the scores may leave the range in which one
+// All return false, with nothing written, when the scores may leave the range in which one
 // exponential serves both the row and the column (|score| <= 61): take the general path then.
 bool symmetric_forward(const Symmetric& problem, const SymmetricForward<float>& out);
 bool symmetric_backward(const Symmetric& problem, const SymmetricBackward<float>& out);
+bool symmetric_forward_backward(const Symmetric& problem,
+                                const SymmetricForwardBackward<float>& out);
+
+// The same for a batch whose exponentials fit the second-level caches: they are kept, not computed
+// again.
+bool fits_kept(const Symmetric& problem);
+bool kept_forward_backward(const Symmetric& problem, const SymmetricForwardBackward<float>& out);
 
 }  // namespace sslk::amx

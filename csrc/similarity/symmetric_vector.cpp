@@ -67,8 +67,9 @@ class SymmetricKernel {
     parallel_ranges(m_, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const RowStat stat = RowStat::read(problem_, out, i);
-        sums_[i] = T(out.grad[i] / stat.sum(problem_));
-        positive_[i] = T(out.grad[i] * stat.slope(problem_));
+        const double total = stat.sum(problem_);
+        sums_[i] = T(out.grad[i] / total);
+        positive_[i] = T(out.grad[i] * stat.slope(problem_, total));
       }
     });
     tournament_.run([](int64_t) {},

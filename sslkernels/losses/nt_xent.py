@@ -76,17 +76,7 @@ def nt_xent(
     else:
         scale = scale_tensor(1.0 / temperature, z1)
     if name == "cpu":
-        precision = backends.matmul_precision()
-        loss = apply(
-            _NTXent,
-            z1.contiguous(),
-            z2.contiguous(),
-            scale,
-            normalize,
-            decoupled,
-            reduction,
-            precision,
-        )[0]
+        loss = _native(z1.contiguous(), z2.contiguous(), scale, normalize, decoupled, reduction)
     else:
         loss = _composed(z1, z2, scale, normalize, decoupled, reduction)
     if not return_accuracy:
@@ -124,6 +114,24 @@ def reference(
     if reduction == "none":
         return loss
     return loss.mean() if reduction == "mean" else loss.sum()
+
+
+def _native(
+    z1: Tensor, z2: Tensor, scale: Tensor, normalize: bool, decoupled: bool, reduction: str
+) -> Tensor:
+    """The loss from the C++ operators: in one pass with its gradients where they are wanted.
+
+    Not with a gradient for each row, nor with float16 gradients, which are tiny until the upstream
+    gradient, in which a loss scaler puts its factor, has multiplied them. Inside vmap requires_grad
+    may read False although a gradient is wanted; the other path is differentiable all the same.
+    """
+    wanted = z1.requires_grad or z2.requires_grad or scale.requires_grad
+    one_pass = (
+        wanted and reduction != "none" and z1.dtype is not torch.float16 and torch.is_grad_enabled()
+    )
+    function = _NTXentOnePass if one_pass else _NTXent
+    precision = backends.matmul_precision()
+    return apply(function, z1, z2, scale, normalize, decoupled, reduction, precision)[0]
 
 
 def _composed(
@@ -196,6 +204,52 @@ class _NTXentBackward(Function):
         raise second_order("nt_xent")
 
 
+class _NTXentOnePass(Function):
+    """Loss, then its gradients for an upstream gradient of 1."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(z1, z2, scale, normalize, decoupled, reduction, precision):
+        operator = torch.ops.sslkernels.nt_xent_forward_backward.default
+        return operator(z1, z2, scale, normalize, decoupled, reduction, precision)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        _, *gradients = output
+        ctx.mark_non_differentiable(*gradients)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*gradients, *inputs[:3])
+
+    @staticmethod
+    def backward(ctx, *grads):
+        if grads[0] is None:
+            return (None,) * 7
+        dz1, dz2, dscale = apply_in_backward(_NTXentOnePassBackward, grads[0], *ctx.saved_tensors)
+        return dz1, dz2, dscale, None, None, None, None
+
+
+class _NTXentOnePassBackward(Function):
+    """Scales the saved gradients, out of place: a second backward finds them as they were.
+
+    The inputs of the forward are arguments only so that a second derivative is noticed.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(grad, dz1, dz2, dscale, z1, z2, scale):
+        return dz1 * grad, dz2 * grad, dscale * grad
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, *grads):
+        raise second_order("nt_xent")
+
+
 def _contrastive_accuracy(z1: Tensor, z2: Tensor, normalize: bool) -> Tensor:
     """Share of the 2N rows whose positive beats every negative, one tile of logits at a time."""
     dtype = accumulate_dtype(z1.dtype)
@@ -233,6 +287,11 @@ def _fake_nt_xent_backward(grad, row_stat, inv_norm, z1, *settings):
     return torch.empty_like(z1), torch.empty_like(z1), dscale
 
 
+def _fake_nt_xent_forward_backward(z1, z2, *settings):
+    loss, dscale = (z1.new_empty((), dtype=accumulate_dtype(z1.dtype)) for _ in range(2))
+    return loss, torch.empty_like(z1), torch.empty_like(z2), dscale
+
+
 def _fake_contrastive_accuracy(z1, z2, normalize):
     return z1.new_empty((), dtype=accumulate_dtype(z1.dtype))
 
@@ -246,6 +305,8 @@ define_chunked(
 backends.add(
     "nt_xent",
     lambda: complete_native(
-        nt_xent_forward=_fake_nt_xent_forward, nt_xent_backward=_fake_nt_xent_backward
+        nt_xent_forward=_fake_nt_xent_forward,
+        nt_xent_backward=_fake_nt_xent_backward,
+        nt_xent_forward_backward=_fake_nt_xent_forward_backward,
     ),
 )

@@ -51,6 +51,8 @@ class TestNTXent(OpContract):
         per_row = upstream.expand(rows) / (rows if reduction == "mean" else 1)
         value, gradients = rounding.nt_xent(dtype, per_row, **tensors, **options)
         if reduction != "none":
+            if dtype is torch.bfloat16:  # stored before and after the upstream scalar multiplies
+                gradients |= {name: 2 * gradients[name] for name in ("z1", "z2")}
             value = value.mean() if reduction == "mean" else value.sum()
         return value, gradients
 
@@ -67,4 +69,6 @@ class TestNTXent(OpContract):
                 samples.append((namespace.nt_xent_forward.default, args))
                 backward = (torch.ones_like(loss), lse, inv_norm, *args)
                 samples.append((namespace.nt_xent_backward.default, backward))
+                if variant["reduction"] != "none":
+                    samples.append((namespace.nt_xent_forward_backward.default, args))
         return samples
