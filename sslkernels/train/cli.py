@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from sslkernels.train.data import SOURCES, load
+from sslkernels.train.data import SOURCES, Rows, load
 from sslkernels.train.errors import TrainError
 from sslkernels.train.evaluate import Accuracy, evaluate
 from sslkernels.train.logging import CSV
@@ -110,7 +110,7 @@ def pretrain(
     method = build(images.train.shape[1])
     method.to("cuda" if torch.cuda.is_available() else "cpu")
     before = evaluate(method.encoder, images)
-    fit(method, images.train, settings, out=out, console=console, resume=resume)
+    fit(method, Rows(images.train), settings, out=out, console=console, resume=resume)
     after = evaluate(method.encoder, images)
     console.print(accuracy_table(before, after, len(images.test)))
     for line in (

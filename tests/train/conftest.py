@@ -14,7 +14,7 @@ from rich.console import Console
 pytest.importorskip("sklearn", reason="the train extra is not installed")
 pytest.importorskip("tensorboard", reason="the train extra is not installed")
 
-from sslkernels.train.data import digits
+from sslkernels.train.data import Rows, digits
 from sslkernels.train.logging import read_csv
 from sslkernels.train.loop import Settings, fit
 from sslkernels.train.methods.simclr import SimCLR
@@ -55,7 +55,7 @@ def train(images: torch.Tensor) -> Callable[..., tuple[SimCLR, list[dict[str, st
         method = SimCLR(1, **settings.options)
         fit(
             method,
-            images[:count],
+            Rows(images[:count]),
             settings,
             out=out,
             console=Console(file=io.StringIO()),

@@ -18,7 +18,7 @@ def losses(rows):
 
 
 def without_rate(rows):
-    return [{k: v for k, v in row.items() if k != "images_per_second"} for row in rows]
+    return [{k: v for k, v in row.items() if k != "examples_per_second"} for row in rows]
 
 
 def test_a_short_run_improves_the_features(train, settings, tmp_path):
