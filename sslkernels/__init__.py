@@ -2,8 +2,27 @@
 
 from sslkernels import losses, nn, similarity
 from sslkernels.backends import backend, explain
+from sslkernels.losses.distillation import distillation_loss
+from sslkernels.losses.language_modeling import (
+    causal_lm_loss,
+    masked_lm_loss,
+    next_sentence_loss,
+)
+from sslkernels.losses.linear_cross_entropy import linear_cross_entropy
 from sslkernels.losses.nt_xent import nt_xent
 
 __version__ = "0.1.0"
 
-__all__ = ["backend", "explain", "losses", "nn", "nt_xent", "similarity"]
+__all__ = [
+    "backend",
+    "causal_lm_loss",
+    "distillation_loss",
+    "explain",
+    "linear_cross_entropy",
+    "losses",
+    "masked_lm_loss",
+    "next_sentence_loss",
+    "nn",
+    "nt_xent",
+    "similarity",
+]

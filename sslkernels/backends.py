@@ -38,6 +38,7 @@ _chosen: contextvars.ContextVar[str | None] = contextvars.ContextVar("chosen", d
 _chosen_in_trace: str | None = None
 
 _operators: dict[str, Callable[[], None]] = {}
+_engines: dict[str, str] = {}
 
 
 class backend:
@@ -102,8 +103,9 @@ def explain(op: str | Callable[..., object], *tensors: Tensor) -> str:
         ValueError: no operator has this name.
     """
     name = op if isinstance(op, str) else getattr(op, "__name__", repr(op))
-    if name not in _operators:
-        raise ValueError(f"explain: op must be one of {', '.join(_operators)}, got {name!r}")
+    known = (*_operators, *_engines)
+    if name not in known:
+        raise ValueError(f"explain: op must be one of {', '.join(known)}, got {name!r}")
     tensor = tensors[0] if tensors else torch.empty(0)
     reasons = {candidate: why_not(name, candidate, tensor) for candidate in NAMES}
     forced = _chosen.get()
@@ -137,6 +139,11 @@ def add(op: str, complete_native: Callable[[], None]) -> None:
     _operators[op] = complete_native
 
 
+def compose(op: str, engine: str) -> None:
+    """Make an operator known that is plain PyTorch on top of another one."""
+    _engines[op] = engine
+
+
 # Constant while tracing. Dynamo's own guard on global state notices a change of the precision.
 @torch.compiler.assume_constant_result
 def _matmul_precision_name() -> str:
@@ -147,7 +154,7 @@ def _matmul_precision_name() -> str:
 @torch.compiler.assume_constant_result
 def _native_problem(op: str) -> str:
     """Why `op` has no C++ kernel here, or an empty string when it has."""
-    return _prepare_native(op)
+    return _prepare_native(_engines.get(op, op))
 
 
 @functools.cache

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 FLOAT_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+INTEGER_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 REDUCTIONS = ("mean", "sum", "none")
 
 
@@ -56,6 +57,69 @@ def vector(op: str, name: str, value: object, length: int, like: Tensor, like_na
         raise ValueError(f"{op}: {name} must have shape [{length}], got {_shape(value)}")
     floating(op, name, value)
     same_device(op, name, value, like_name, like)
+
+
+def constant_vector(
+    op: str, name: str, value: object, length: int, like: Tensor, like_name: str
+) -> None:
+    """As `vector`, and without a gradient."""
+    vector(op, name, value, length, like, like_name)
+    assert isinstance(value, Tensor)
+    if value.requires_grad and torch.is_grad_enabled():
+        raise ValueError(
+            f"{op}: {name} has no gradient and must not require one, pass {name}.detach()"
+        )
+
+
+def keys(op: str, name: str, value: object, like: Tensor, like_name: str) -> None:
+    """`value` is a matrix with at least one row, and the features and device of `like`."""
+    matrix(op, name, value)
+    assert isinstance(value, Tensor)
+    if value.shape[0] == 0 or value.shape[1] != like.shape[-1]:
+        raise ValueError(
+            f"{op}: {name} must have shape [n, {like.shape[-1]}] with n at least 1, "
+            f"got {_shape(value)}"
+        )
+    same_device(op, name, value, like_name, like)
+
+
+def integer_tensor(op: str, name: str, value: object) -> None:
+    """`value` is a dense tensor of integers."""
+    tensor(op, name, value)
+    assert isinstance(value, Tensor)
+    if value.dtype not in INTEGER_DTYPES:
+        raise TypeError(f"{op}: {name} must hold integers, got {_short(value.dtype)}")
+
+
+def integers(
+    op: str, name: str, value: object, shape: Sequence[int], like: Tensor, like_name: str
+) -> None:
+    """`value` is a dense tensor of integers of this shape on the device of `like`."""
+    integer_tensor(op, name, value)
+    assert isinstance(value, Tensor)
+    if tuple(value.shape) != tuple(shape):
+        wanted = ", ".join(str(size) for size in shape)
+        raise ValueError(f"{op}: {name} must have shape [{wanted}], got {_shape(value)}")
+    same_device(op, name, value, like_name, like)
+
+
+def indices(op: str, name: str, value: Tensor, classes: int, ignored: int | None = None) -> None:
+    """Every element of an integer tensor is in [0, classes) or `ignored`.
+
+    Looked at where that is free, as in `positive_scalar`; elsewhere the kernels notice.
+    """
+    if not value.is_cpu or torch.compiler.is_compiling():
+        return
+    wrong = (value < 0) | (value >= classes)
+    if ignored is not None:
+        wrong &= value != ignored
+    try:
+        if not wrong.any().item():
+            return
+    except RuntimeError:  # vmapped or fake: no values to look at
+        return
+    wanted = f"in [0, {classes})" + ("" if ignored is None else f" or {ignored}")
+    raise ValueError(f"{op}: {name} must be {wanted}, got {value[wrong][0].item()}")
 
 
 def same_device(op: str, name: str, value: Tensor, like_name: str, like: Tensor) -> None:
@@ -123,6 +187,22 @@ def positive_scalar(
         number = value
     if not 0 < number < math.inf:
         raise ValueError(f"{op}: {name} must be positive and finite, got {number}")
+
+
+def number(op: str, name: str, value: object, lowest: float, highest: float) -> None:
+    """`value` is a finite number in [lowest, highest], and no tensor."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{op}: {name} must be a float, got {type(value).__name__}")
+    if not (lowest <= value <= highest and math.isfinite(value)):
+        wanted = "at least 0 and finite" if highest == math.inf else f"in [{lowest}, {highest}]"
+        raise ValueError(f"{op}: {name} must be {wanted}, got {value}")
+
+
+def positive_number(op: str, name: str, value: object) -> None:
+    """`value` is a positive finite number, and no tensor."""
+    if isinstance(value, Tensor):
+        raise TypeError(f"{op}: {name} must be a float, got a tensor")
+    positive_scalar(op, name, value)
 
 
 def scalar_tensor(op: str, name: str, value: Tensor, like: Tensor | None, like_name: str) -> None:

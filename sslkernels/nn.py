@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sslkernels import checks
+from sslkernels.losses.linear_cross_entropy import linear_cross_entropy
 from sslkernels.losses.nt_xent import nt_xent
 
 
@@ -72,4 +74,111 @@ class NTXentLoss(nn.Module):
             f"temperature={temperature:g}, "
             f"learnable={self.log_temperature is not None}, normalize={self.normalize}, "
             f"reduction={self.reduction!r}, decoupled={self.decoupled}"
+        )
+
+
+class LinearCrossEntropyLoss(nn.Module):
+    """`sslkernels.linear_cross_entropy` as a module that holds the linear layer's parameters.
+
+    They are named and initialised as those of `torch.nn.LinearCrossEntropyLoss`, so that state
+    dicts fit: `linear.weight`, `linear.bias`, and the class weights as the buffer `weight`.
+
+    Args:
+        in_features, num_classes: D and V.
+        bias: learn a bias [V].
+        tied: hold no weight; the call gets one, say that of the input embedding. The bias, if
+            any, is then the parameter `linear_bias`, zero at first.
+        device, dtype: of the parameters.
+        weight, reduction, ignore_index, label_smoothing, z_loss, softcap: as for
+            `sslkernels.linear_cross_entropy`.
+
+    Shape:
+        input [N, D], [B, S, D] or [D]; target [N], [B, S] or [], or with a last dimension V for
+        class probabilities; the loss is 0-dim, or shaped as the rows for reduction "none".
+
+    Raises:
+        TypeError, ValueError: an option out of range, a weight of the wrong length, sizes below 1;
+            at the call, as `sslkernels.linear_cross_entropy`, and linear_weight missing when tied,
+            or given when not.
+    """
+
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        *,
+        bias: bool = False,
+        tied: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        weight: Tensor | None = None,
+        reduction: str = "mean",
+        ignore_index: int | None = -100,
+        label_smoothing: float = 0.0,
+        z_loss: float = 0.0,
+        softcap: float | None = None,
+    ) -> None:
+        super().__init__()
+        name = "LinearCrossEntropyLoss"
+        for argument, size in (("in_features", in_features), ("num_classes", num_classes)):
+            if size < 1:
+                raise ValueError(f"{name}: {argument} must be at least 1, got {size}")
+        if weight is not None:
+            checks.constant_vector(name, "weight", weight, num_classes, weight, "weight")
+        checks.reduction(name, reduction)
+        checks.number(name, "label_smoothing", label_smoothing, 0.0, 1.0)
+        checks.number(name, "z_loss", z_loss, 0.0, math.inf)
+        if softcap is not None:
+            checks.positive_number(name, "softcap", softcap)
+        self.reduction = reduction
+        self.ignore_index = ignore_index
+        self.label_smoothing = label_smoothing
+        self.z_loss = z_loss
+        self.softcap = softcap
+        self.register_buffer("weight", weight)
+        self.linear = self.linear_bias = None
+        if not tied:
+            self.linear = nn.Linear(in_features, num_classes, bias, device, dtype)
+        elif bias:
+            self.linear_bias = nn.Parameter(torch.zeros(num_classes, device=device, dtype=dtype))
+
+    def forward(
+        self,
+        input: Tensor,
+        target: Tensor,
+        *,
+        linear_weight: Tensor | None = None,
+        denominator: float | Tensor | None = None,
+        return_terms: bool = False,
+    ) -> Any:
+        if (linear_weight is None) != (self.linear is not None):
+            wanted = "be None when not tied" if self.linear else "be given when tied"
+            raise ValueError(f"LinearCrossEntropyLoss: linear_weight must {wanted}")
+        if self.linear is not None:
+            linear_weight, linear_bias = self.linear.weight, self.linear.bias
+        else:
+            linear_bias = self.linear_bias
+        assert linear_weight is not None
+        return linear_cross_entropy(
+            input,
+            linear_weight,
+            target,
+            linear_bias=linear_bias,
+            weight=self.weight,
+            reduction=self.reduction,
+            ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing,
+            z_loss=self.z_loss,
+            softcap=self.softcap,
+            denominator=denominator,
+            return_terms=return_terms,
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"tied={self.linear is None}, reduction={self.reduction!r}, "
+            f"ignore_index={self.ignore_index}, label_smoothing={self.label_smoothing:g}, "
+            f"z_loss={self.z_loss:g}, softcap={self.softcap}"
         )

@@ -65,7 +65,7 @@ def logsumexp_forward(
     precision: int,
 ) -> Tensor:
     """lse [M] in the accumulation dtype. `precision` is torch's own global setting here."""
-    q, k, scale, bias = _wide(q, k, scale, bias)
+    q, k, scale, bias = wide(q, k, scale, bias)
     with torch.autocast(q.device.type, enabled=False):
         row_slices, column_slices = tiles(q.shape[0], k.shape[0], q.dtype)
         lse = q.new_empty(q.shape[0])
@@ -129,7 +129,7 @@ class _Gradients:
         self.dtype = q.dtype
         self.symmetric = k is None
         self.exclude = exclude
-        self.q, self.k, self.scale, self.bias = _wide(q, k, scale, bias)
+        self.q, self.k, self.scale, self.bias = wide(q, k, scale, bias)
         # Of <q_i, k_j>, that is before the factor `scale`.
         self.dq = torch.zeros_like(self.q)
         self.dk = self.dq if self.symmetric else torch.zeros_like(self.k)
@@ -188,7 +188,7 @@ def _row_lse(
     return lse, tile
 
 
-def _wide(
+def wide(
     q: Tensor, k: Tensor | None, scale: Tensor, bias: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """The inputs in the accumulation dtype; k is q on the symmetric path."""

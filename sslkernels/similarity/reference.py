@@ -28,6 +28,11 @@ def logits(
     return out
 
 
+def cap(logits: Tensor, softcap: float) -> Tensor:
+    """softcap * tanh(logits / softcap); a softcap of 0.0 means none."""
+    return softcap * torch.tanh(logits / softcap) if softcap else logits
+
+
 def logsumexp(
     q: Tensor,
     k: Tensor | None = None,
@@ -51,3 +56,67 @@ def weighted_logsumexp(
 ) -> Tensor:
     """The scalar sum_i row_weight_i * lse_i."""
     return (row_weight * logsumexp(q, k, scale=scale, bias=bias, exclude=exclude)).sum()
+
+
+def logit_terms(
+    q: Tensor,
+    k: Tensor,
+    target: Tensor,
+    scale: float | Tensor = 1.0,
+    bias: Tensor | None = None,
+    column_weight: Tensor | None = None,
+    softcap: float = 0.0,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """lse, target logit, weighted sum and largest logit [M] of the capped logits.
+
+    Zeros, with zero gradients, for a row with target -1; a softcap of 0.0 means none.
+    """
+    counted = target >= 0
+    # Before the product: what does not count must not spoil a gradient, even when it is NaN.
+    s = logits(q.masked_fill(~counted[:, None], 0.0), k, scale=scale, bias=bias)
+    s = cap(s, softcap)
+    weighted_sum = s.new_zeros(s.shape[0]) if column_weight is None else s @ column_weight
+    target_logit = s.gather(1, target.clamp_min(0)[:, None]).squeeze(1)
+    terms = (s.logsumexp(1), target_logit, weighted_sum, s.detach().amax(1))
+    lse, target_logit, weighted_sum, largest = (x.masked_fill(~counted, 0.0) for x in terms)
+    return lse, target_logit, weighted_sum, largest
+
+
+def soft_target_terms(
+    q: Tensor,
+    k: Tensor,
+    target: Tensor,
+    bias: Tensor | None = None,
+    column_weight: Tensor | None = None,
+    smoothing: float = 0.0,
+    softcap: float = 0.0,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """lse, expected logit, mass, logit of the likeliest class and largest logit [M]."""
+    s = cap(logits(q, k, bias=bias), softcap)
+    weight = (1.0 - smoothing) * target + smoothing / target.shape[1]
+    weight = weight if column_weight is None else weight * column_weight
+    likeliest = s.detach().gather(1, target.argmax(1, keepdim=True)).squeeze(1)
+    expected = (weight * s).sum(1)
+    return s.logsumexp(1), expected, weight.sum(1), likeliest, s.detach().amax(1)
+
+
+def row_divergence(
+    q: Tensor,
+    k: Tensor,
+    bias: Tensor | None,
+    teacher_q: Tensor,
+    teacher_k: Tensor,
+    teacher_bias: Tensor | None,
+    counts: Tensor,
+    temperature: float,
+) -> Tensor:
+    """KL(teacher || student) [M] of the softmax of the logits over the temperature."""
+    # Before the product, as in `logit_terms`.
+    q, teacher_q = (x.masked_fill(~counts[:, None], 0.0) for x in (q, teacher_q))
+    student = (logits(q, k, bias=bias) / temperature).log_softmax(1)
+    teacher = (logits(teacher_q, teacher_k, bias=teacher_bias) / temperature).log_softmax(1)
+    teacher = teacher.to(student.dtype)
+    p = teacher.exp()
+    # The limit of p log p, where it is inf - inf or 0 * inf.
+    divergence = (p * (teacher - student)).masked_fill(p == 0.0, 0.0).sum(1)
+    return divergence.masked_fill(~counts, 0.0)
