@@ -22,6 +22,11 @@ STABLE_TORCH_LIBRARY(sslkernels, m) {
       "weighted_logsumexp_forward(Tensor q, Tensor? k, Tensor row_weight, Tensor scale, "
       "Tensor? bias, int[] exclude, int precision) "
       "-> (Tensor value, Tensor lse, Tensor dq, Tensor dk, Tensor dscale, Tensor dbias)");
+  m.def(
+      "mask_tokens(Tensor input_ids, Tensor sequence_ids, Tensor? attention_mask, "
+      "Tensor? word_ids, int mask_token_id, int vocab_size, int[] special_ids, SymInt seed, "
+      "str strategy, int select_below, int replace_below, int random_below, int[] longer_from, "
+      "int ignore_index) -> (Tensor masked_ids, Tensor labels)");
   m.def("release_workspaces() -> ()");
 }
 

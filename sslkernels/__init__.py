@@ -1,6 +1,6 @@
 """Fused kernels for self-supervised learning."""
 
-from sslkernels import losses, nn, similarity
+from sslkernels import losses, masking, nn, similarity
 from sslkernels.backends import backend, explain
 from sslkernels.losses.distillation import distillation_loss
 from sslkernels.losses.language_modeling import (
@@ -10,6 +10,7 @@ from sslkernels.losses.language_modeling import (
 )
 from sslkernels.losses.linear_cross_entropy import linear_cross_entropy
 from sslkernels.losses.nt_xent import nt_xent
+from sslkernels.masking import mask_tokens
 
 __version__ = "0.1.0"
 
@@ -20,7 +21,9 @@ __all__ = [
     "explain",
     "linear_cross_entropy",
     "losses",
+    "mask_tokens",
     "masked_lm_loss",
+    "masking",
     "next_sentence_loss",
     "nn",
     "nt_xent",

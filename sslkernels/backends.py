@@ -162,7 +162,8 @@ def _prepare_native(op: str) -> str:
     problem = _load_native()
     if problem:
         return problem
-    if not hasattr(torch.ops.sslkernels, f"{op}_forward"):
+    # An operator without a gradient has no forward apart from itself.
+    if not any(hasattr(torch.ops.sslkernels, name) for name in (f"{op}_forward", op)):
         return f"{op} has no C++ kernel"
     _operators[op]()
     return ""
