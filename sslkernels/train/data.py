@@ -1,14 +1,46 @@
-"""Data sets that need no download, as tensors in memory."""
+"""What the loop trains on, and images that need no download, as tensors in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from sslkernels.train.errors import TrainError, require
+
+Batch = TypeVar("Batch", Tensor, dict[str, Tensor])
+
+
+class Examples(Protocol[Batch]):
+    """Training data, by number: what the loop asks for, `batch_size` at a time."""
+
+    unit: str  # what one is called, in the plural
+
+    def __len__(self) -> int: ...
+
+    def batch(self, index: Tensor, epoch: int) -> Batch:
+        """Examples `index`, int64 [B], as they are in this epoch; tensors on the CPU with B rows.
+
+        The same index and epoch give the same row, whatever else is in the batch.
+        """
+        ...
+
+
+class Rows:
+    """Examples that are the rows of a tensor, the same in every epoch."""
+
+    def __init__(self, rows: Tensor, unit: str = "images") -> None:
+        self.rows = rows
+        self.unit = unit
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, index: Tensor, epoch: int) -> Tensor:
+        return self.rows[index]
 
 
 @dataclass(frozen=True)
@@ -47,9 +79,16 @@ def load(name: str) -> Images:
     return SOURCES[name]()
 
 
-def batches(images: Tensor, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """One epoch in random order; the incomplete last batch is left out, so every step has the
-    same number of negatives."""
-    order = torch.randperm(len(images), generator=generator)
-    for start in range(0, len(images) - batch_size + 1, batch_size):
-        yield images[order[start : start + batch_size]]
+def batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """The numbers 0..count-1 in random order; the incomplete last batch is left out, so every
+    step has the same number of negatives."""
+    order = torch.randperm(count, generator=generator)
+    for start in range(0, count - batch_size + 1, batch_size):
+        yield order[start : start + batch_size]
+
+
+def moved(batch: Batch, device: torch.device, dtype: torch.dtype) -> Batch:
+    """The batch on the device, with its floating-point numbers in this dtype."""
+    if isinstance(batch, dict):
+        return {name: moved(value, device, dtype) for name, value in batch.items()}
+    return batch.to(device, dtype) if batch.is_floating_point() else batch.to(device)

@@ -22,7 +22,7 @@ class Step:
     loss: float
     lr: float
     grad_norm: float
-    images_per_second: float
+    examples_per_second: float
 
 
 CSV = "metrics.csv"
@@ -39,14 +39,16 @@ class RunLog:
     """Context manager. `done` steps are kept from an earlier part of the run, later ones dropped:
     a killed run may have logged steps that came after its last checkpoint."""
 
-    def __init__(self, out: Path, *, console: Console, total: int, done: int) -> None:
+    def __init__(
+        self, out: Path, *, console: Console, total: int, done: int, unit: str = "examples"
+    ) -> None:
         tensorboard = require("torch.utils.tensorboard", "tensorboard")
         self._progress = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("loss {task.fields[loss]}"),
-            TextColumn("{task.fields[rate]:,.0f} images/s"),
+            TextColumn(f"{{task.fields[rate]:,.0f}} {unit}/s"),
             TimeRemainingColumn(),
             TextColumn("left"),
             console=console,
@@ -71,10 +73,10 @@ class RunLog:
     def step(self, step: Step) -> None:
         row = asdict(step)
         self._csv.writerow(row)
-        for name in ("loss", "lr", "grad_norm", "images_per_second"):
+        for name in ("loss", "lr", "grad_norm", "examples_per_second"):
             self._board.add_scalar(f"train/{name}", row[name], step.step)
         # Smoothed, or nobody could read it.
-        self._rate += (0.1 if self._rate else 1.0) * (step.images_per_second - self._rate)
+        self._rate += (0.1 if self._rate else 1.0) * (step.examples_per_second - self._rate)
         self._progress.update(
             self._task,
             completed=step.step,

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from torch import Tensor, nn
+from torch import nn
 
 from sslkernels.train import checkpoint
 from sslkernels.train.checkpoint import Checkpoint
-from sslkernels.train.data import batches
+from sslkernels.train.data import Batch, Examples, batches, moved
 from sslkernels.train.errors import DivergedError, TrainError
 from sslkernels.train.logging import RunLog, Step
 from sslkernels.train.methods import Method
@@ -67,35 +68,37 @@ def warmup_cosine(step: int, total: int) -> float:
 
 
 def fit(
-    method: Method,
-    images: Tensor,
+    method: Method[Batch],
+    data: Examples[Batch],
     settings: Settings,
     *,
     out: Path,
     console: Console,
     resume: bool = False,
+    files: Mapping[str, str] | None = None,
 ) -> None:
     """Train in place, on the device where the method is; write checkpoint and logs into `out`.
     The method takes the dtype of the settings' precision.
 
     Args:
         method: what to train; to resume, it must be built as in the first part of the run.
-        images: float [N, C, H, W], all of the training data.
+        data: all of the training data.
+        files: what the checkpoint is useless without, say a tokenizer: contents by name, written
+            into `out` when a run starts.
 
     Raises:
-        TrainError: fewer images than a batch; `out` or the checkpoint cannot be used.
+        TrainError: fewer examples than a batch; `out` or the checkpoint cannot be used.
         DivergedError: the loss or its gradient is not finite; the last checkpoint is kept.
     """
-    if settings.batch_size > len(images):
+    if settings.batch_size > len(data):
         raise TrainError(
-            f"batch size is {settings.batch_size}, but there are {len(images)} training images"
+            f"batch size is {settings.batch_size}, but there are {len(data)} training {data.unit}"
         )
     # All of it moves to float64 when that is asked for; bf16 keeps float32 weights and images.
     dtype = torch.float64 if settings.precision == "float64" else torch.float32
     device = next(method.parameters()).device
     method.to(dtype).train()
-    images = images.to(dtype)
-    steps_per_epoch = len(images) // settings.batch_size
+    steps_per_epoch = len(data) // settings.batch_size
     total = settings.epochs * steps_per_epoch
     optimizer = torch.optim.AdamW(method.parameters(), lr=settings.lr, weight_decay=WEIGHT_DECAY)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: warmup_cosine(s, total))
@@ -127,7 +130,10 @@ def fit(
         checkpoint.save(path, state)
 
     try:
-        log = RunLog(out, console=console, total=total, done=step)
+        log = RunLog(out, console=console, total=total, done=step, unit=data.unit)
+        if not resume:
+            for name, content in (files or {}).items():
+                (out / name).write_text(content, encoding="utf-8")
     except OSError as error:
         raise TrainError(f"cannot write to {out}: {error.strerror}") from error
     with log:
@@ -135,11 +141,12 @@ def fit(
             save()  # so that the checkpoint here is this run's from the start
         while epoch < settings.epochs:
             start = time.perf_counter()
-            for batch in batches(images, settings.batch_size, generator):
+            for index in batches(len(data), settings.batch_size, generator):
+                batch = moved(data.batch(index, epoch), device, dtype)
                 with torch.autocast(
                     device.type, torch.bfloat16, enabled=settings.precision == "bf16"
                 ):
-                    loss = method(batch.to(device), generator)
+                    loss = method(batch, generator)
                 optimizer.zero_grad()
                 loss.backward()
                 grad_norm = nn.utils.get_total_norm(
@@ -156,7 +163,7 @@ def fit(
                 optimizer.step()
                 scheduler.step()
                 now = time.perf_counter()
-                rate, start = len(batch) / (now - start), now
+                rate, start = len(index) / (now - start), now
                 log.step(Step(step, epoch + 1, loss.item(), lr, grad_norm.item(), rate))
             epoch += 1
             save()

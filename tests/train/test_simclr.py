@@ -4,10 +4,8 @@ import pytest
 import torch
 
 from sslkernels.losses.nt_xent import reference
-from sslkernels.train import loop
 from sslkernels.train.data import digits
 from sslkernels.train.evaluate import evaluate
-from sslkernels.train.logging import RunLog
 from sslkernels.train.loop import warmup_cosine
 from sslkernels.train.methods import simclr
 from sslkernels.train.methods.simclr import SimCLR
@@ -18,7 +16,7 @@ def losses(rows):
 
 
 def without_rate(rows):
-    return [{k: v for k, v in row.items() if k != "images_per_second"} for row in rows]
+    return [{k: v for k, v in row.items() if k != "examples_per_second"} for row in rows]
 
 
 def test_a_short_run_improves_the_features(train, settings, tmp_path):
@@ -69,21 +67,12 @@ def test_the_curve_tells_a_wrong_gradient(train, settings, tmp_path, monkeypatch
 
 @pytest.mark.parametrize("last_step", [1, 11, 25])
 def test_a_stopped_and_resumed_run_is_the_unbroken_one(
-    train, settings, tmp_path, monkeypatch, last_step
+    train, settings, tmp_path, stopped_at, last_step
 ):
     """11 steps an epoch: stopped in the first one, at its end before the save, and later."""
     unbroken, rows = train(settings(), tmp_path / "unbroken")
-
-    class Stopped(RunLog):
-        def step(self, step):
-            super().step(step)
-            if step.step == last_step:
-                raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "RunLog", Stopped)
-        with pytest.raises(KeyboardInterrupt):
-            train(settings(), tmp_path / "stopped")
+    with stopped_at(last_step), pytest.raises(KeyboardInterrupt):
+        train(settings(), tmp_path / "stopped")
     torch.manual_seed(99)
     resumed, resumed_rows = train(settings(), tmp_path / "stopped", resume=True)
 

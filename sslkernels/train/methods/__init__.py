@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Generic
 
 import torch
 from torch import Tensor, nn
 
+from sslkernels.train.data import Batch
 
-class Method(nn.Module, ABC):
+
+class Method(nn.Module, ABC, Generic[Batch]):
     """What the shared loop trains; `encoder` is the part to keep."""
 
     encoder: nn.Module
 
     @abstractmethod
-    def forward(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """The loss of a batch [B, C, H, W] in 0..1; the views are drawn from the generator."""
+    def forward(self, batch: Batch, generator: torch.Generator, /) -> Tensor:
+        """The loss of a batch; what it draws, say views of images, comes from the generator."""

@@ -24,7 +24,7 @@ from sslkernels.train.models import projection_head, small_convnet
 LOSSES: dict[str, Callable[..., Any]] = {"fused": sslkernels.nt_xent, "eager": reference}
 
 
-class SimCLR(Method):
+class SimCLR(Method[Tensor]):
     """forward: images [B, C, H, W] in 0..1 -> the NT-Xent loss of their 2B views.
 
     Args:
@@ -51,7 +51,7 @@ class SimCLR(Method):
         self.criterion = LOSSES[loss]
         self.policy = policy or augment.Policy()
 
-    def forward(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def forward(self, images: Tensor, generator: torch.Generator, /) -> Tensor:
         views = augment.two_views(images, self.policy, generator)
         # One pass for both views: batch normalisation sees them together.
         z1, z2 = self.head(self.encoder(views)).chunk(2)

@@ -1,0 +1,49 @@
+"""GPT: Improving Language Understanding by Generative Pre-Training.
+
+Radford, Narasimhan, Salimans, Sutskever, 2018; blocks as in GPT-2 (2019). Each token is guessed
+from those before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import sslkernels
+from sslkernels.train.text.score import Score, TextMethod, token_score
+from sslkernels.train.transformer import Size, Transformer
+
+
+def eager(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
+    """The definition: the logits of all positions but the last, of which nothing is known."""
+    logits = F.linear(hidden[:, :-1], weight)
+    return F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten())
+
+
+LOSSES: dict[str, Callable[..., Tensor]] = {"fused": sslkernels.causal_lm_loss, "eager": eager}
+
+
+class Gpt(TextMethod):
+    """forward: a batch of `Windows` -> the loss of each next token.
+
+    Args:
+        loss: "fused" (sslkernels.causal_lm_loss) or "eager" (its dense definition); the same curve.
+    """
+
+    encoder: Transformer
+
+    def __init__(self, vocab_size: int, size: Size, *, loss: str = "fused") -> None:
+        super().__init__()
+        self.encoder = Transformer(vocab_size, size, causal=True)
+        self.criterion = LOSSES[loss]
+
+    def forward(self, batch: dict[str, Tensor], generator: torch.Generator, /) -> Tensor:
+        ids = batch["ids"]
+        return self.criterion(self.encoder(ids), self.encoder.tokens.weight, ids)
+
+    def score(self, batch: dict[str, Tensor]) -> Score:
+        ids = batch["ids"]
+        return token_score(self.encoder(ids)[:, :-1], self.encoder.tokens.weight, ids[:, 1:])
