@@ -111,8 +111,11 @@ struct CrossKernel {
   using Scalar = float;
   using Session = TileSession;
   static constexpr int64_t kGroup = 32;
-  static constexpr int64_t kChunkColumns = Parts == 1 ? 256 : 128;
-  static constexpr int64_t kChunkBlocks = kChunkColumns / 32;
+  // The operands of a chunk, and in the backward its weights, share the second-level cache with
+  // the rows that stream past.
+  static constexpr int64_t kBackwardColumns = Parts == 1 ? 256 : 128;
+  static constexpr int64_t kForwardColumns = 2 * kBackwardColumns;
+  static constexpr int64_t kChunkBlocks = kBackwardColumns / 32;
   static constexpr int64_t kTile = Parts * kTileElements;  // all parts of a tile
   // Steps of 32 along a product's inner dimension, so that its B operand stays in L1: of logits,
   // and of column gradients.
@@ -252,24 +255,25 @@ struct CrossKernel {
     Columns(const Logits& problem, bool backward)
         : p_(&problem),
           depth_((problem.d + 31) / 32),
+          columns_(backward ? kBackwardColumns : kForwardColumns),
           groups_(std::min(kBandRows / kGroup, (problem.m + kGroup - 1) / kGroup)),
           backward_(backward) {}
 
     size_t bytes() const {
       const size_t forward =
-          Workspace::padded<bf16>(values()) + Workspace::padded<float>(kChunkColumns * kGroup);
+          Workspace::padded<bf16>(values()) + Workspace::padded<float>(columns_ * kGroup);
       if (!backward_) return forward;
       return forward + Workspace::padded<bf16>(values()) + 2 * Workspace::padded<bf16>(weights()) +
-             Workspace::padded<float>(kChunkColumns * depth_ * 32);
+             Workspace::padded<float>(kBackwardColumns * depth_ * 32);
     }
     void place(Workspace& workspace) {
       a_ = workspace.take<bf16>(values());
-      logits_ = workspace.take<float>(kChunkColumns * kGroup);
+      logits_ = workspace.take<float>(columns_ * kGroup);
       if (!backward_) return;
       t_ = workspace.take<bf16>(values());
       weights_a_ = workspace.take<bf16>(weights());
       weights_b_ = workspace.take<bf16>(weights());
-      dk_ = workspace.take<float>(kChunkColumns * depth_ * 32);
+      dk_ = workspace.take<float>(kBackwardColumns * depth_ * 32);
     }
     void load(int64_t first, int64_t count) {
       blocks_ = (count + 31) / 32;
@@ -332,8 +336,8 @@ struct CrossKernel {
       const int64_t step = even_step(band.groups(), kRowStepsInL1);
       for (int64_t d = 0; d < depth_; ++d) {
         // With a single band a slab of features leaves for `out` at once.
-        float* slab = dk_ + (band.only() ? 0 : d * kChunkColumns * 32);
-        if (band.groups() == 0) std::fill_n(slab, kChunkColumns * 32, 0.0f);
+        float* slab = dk_ + (band.only() ? 0 : d * kBackwardColumns * 32);
+        if (band.groups() == 0) std::fill_n(slab, kBackwardColumns * 32, 0.0f);
         for (int64_t g = 0; g < band.groups(); g += step) {
           const int64_t groups = std::min(step, band.groups() - g);
           for (int64_t b = 0; b < blocks_; ++b) {
@@ -389,11 +393,11 @@ struct CrossKernel {
       const int64_t steps = (depth + limit - 1) / limit;
       return steps == 0 ? 1 : (depth + steps - 1) / steps;
     }
-    int64_t values() const { return kChunkColumns * depth_ * 32 * Parts; }
-    int64_t weights() const { return kChunkColumns * groups_ * kGroup * Parts; }
+    int64_t values() const { return columns_ * depth_ * 32 * Parts; }
+    int64_t weights() const { return kBackwardColumns * groups_ * kGroup * Parts; }
 
     const Logits* p_;
-    int64_t depth_, groups_;
+    int64_t depth_, columns_, groups_;
     bool backward_;
     int64_t blocks_ = 0;
     bf16* a_ = nullptr;

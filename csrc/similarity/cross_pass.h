@@ -9,7 +9,7 @@
 // grows with neither the number of columns nor, beyond Q and dQ themselves, that of rows.
 //
 // A kernel multiplies and knows its operands' layouts:
-//   Scalar, kChunkColumns, Store
+//   Scalar, kForwardColumns and kBackwardColumns of a chunk, Store, Session
 //   Rows{problem, kept rows, backward}:   bytes, place, pack(group), finish(group, ...) -> dot
 //   Columns{problem, backward}:           bytes, place, load(first, count)
 //     products(rows, group, place, sink, ready)  sink.step() runs between products; ready(block,
@@ -64,7 +64,7 @@ class CrossPass {
   using Rows = typename Kernel::Rows;
   using Columns = typename Kernel::Columns;
   static constexpr int64_t kGroup = kGroupRows<T>;
-  static constexpr int64_t kChunk = Kernel::kChunkColumns;
+  static constexpr int64_t kForward = Kernel::kForwardColumns, kBackward = Kernel::kBackwardColumns;
   static constexpr int64_t kBandGroups = kBandRows / kGroup;
   static constexpr int64_t kForwardParts = 32;
 
@@ -74,7 +74,6 @@ class CrossPass {
         kept_(problem),
         groups_((kept_.count() + kGroup - 1) / kGroup),
         padded_(groups_ * kGroup),
-        chunks_((problem.n + kChunk - 1) / kChunk),
         map_{T(problem.scale * kLog2E), T(problem.softcap * kLog2E)},
         marked_((1 + problem.excluded) * padded_, -1) {
     for (int64_t r = 0; r < kept_.count(); ++r) {
@@ -90,7 +89,8 @@ class CrossPass {
   void forward(const LogitTerms<T>& out) {
     // Parts of the columns, each with running terms of its own: their number does not depend on
     // the threads, and so neither do the sums.
-    const int64_t parts = std::min(chunks_, kForwardParts);
+    const int64_t chunks = (p_.n + kForward - 1) / kForward;
+    const int64_t parts = std::min(chunks, kForwardParts);
     const int workers = thread_count();
     Rows rows(p_, kept_, false);
     std::vector<Columns> columns(workers, Columns(p_, false));
@@ -112,7 +112,7 @@ class CrossPass {
         std::fill_n(running[part].maximum, padded_, RunningTerms<T>::kLowest);
         std::fill_n(running[part].sum, padded_, T(0));
         std::fill_n(running[part].weighted, padded_, T(0));
-        forward_part(rows, columns[worker], chunks_ * part / parts, chunks_ * (part + 1) / parts,
+        forward_part(rows, columns[worker], chunks * part / parts, chunks * (part + 1) / parts,
                      running[part]);
       }
     });
@@ -121,6 +121,7 @@ class CrossPass {
 
   void backward(const T* lse, const TermGradients<T>& grad, const LogitGradients<T>& out) {
     const int workers = thread_count();
+    const int64_t chunks = (p_.n + kBackward - 1) / kBackward;
     Rows rows(p_, kept_, true);
     std::vector<Columns> columns(workers, Columns(p_, true));
     Workspace workspace(rows.bytes() + workers * columns[0].bytes() +
@@ -140,10 +141,10 @@ class CrossPass {
     }
     Turns turns(int64_t(bands.size()) * rows.units(kBandGroups));
     std::atomic<int64_t> next{0};
-    const int64_t tasks = std::min<int64_t>(workers, chunks_);
+    const int64_t tasks = std::min<int64_t>(workers, chunks);
     parallel_run(tasks, [&](int64_t worker) {
       typename Kernel::Session session;
-      for (int64_t chunk; (chunk = next.fetch_add(1)) < chunks_;) {
+      for (int64_t chunk; (chunk = next.fetch_add(1)) < chunks;) {
         backward_chunk(rows, columns[worker], chunk, bands, upstream, turns, out);
       }
     });
@@ -168,21 +169,22 @@ class CrossPass {
   }
 
   // What belongs to the columns of one chunk, past the end of the problem zero.
+  template <int64_t kChunk>
   struct ChunkTerms {
     int64_t first, count, blocks;
     alignas(64) T bias[kChunk] = {};
     alignas(64) T weight[kChunk] = {};
     bool weighted;
 
-    ChunkTerms(const Logits& p, int64_t chunk, bool weighted)
+    ChunkTerms(const Logits& p, int64_t chunk)
         : first(chunk * kChunk),
           count(std::min(kChunk, p.n - first)),
           blocks((count + kBlockColumns - 1) / kBlockColumns),
-          weighted(weighted && p.column_weight != nullptr) {
+          weighted(p.column_weight != nullptr) {
       for (int64_t c = 0; c < count && p.bias != nullptr; ++c) {
         bias[c] = T(static_cast<const T*>(p.bias)[first + c] * kLog2E);
       }
-      for (int64_t c = 0; c < count && this->weighted; ++c) {
+      for (int64_t c = 0; c < count && weighted; ++c) {
         weight[c] = static_cast<const T*>(p.column_weight)[first + c];
       }
     }
@@ -198,7 +200,7 @@ class CrossPass {
                     const RunningTerms<T>& to) const {
     TermSums<T> sums(map_);
     for (int64_t chunk = begin; chunk < end; ++chunk) {
-      const ChunkTerms terms(p_, chunk, true);
+      const ChunkTerms<kForward> terms(p_, chunk);
       columns.load(terms.first, terms.count);
       for (int64_t g = 0; g < groups_; ++g) {
         const int64_t at = g * kGroup;
@@ -255,8 +257,8 @@ class CrossPass {
   void backward_chunk(const Rows& rows, Columns& columns, int64_t chunk,
                       const std::vector<Band>& bands, T* const (&upstream)[4], Turns& turns,
                       const LogitGradients<T>& out) const {
-    const ChunkTerms terms(p_, chunk, true);
-    Vec<T> column_sums[kChunk] = {};
+    const ChunkTerms<kBackward> terms(p_, chunk);
+    Vec<T> column_sums[kBackward] = {};
     columns.load(terms.first, terms.count);
     LogitWeights<T, typename Kernel::Store> weights(map_);
     for (size_t band = 0; band < bands.size(); ++band) {
@@ -298,7 +300,7 @@ class CrossPass {
 
   const Logits& p_;
   const KeptRows kept_;
-  const int64_t groups_, padded_, chunks_;
+  const int64_t groups_, padded_;
   const LogitMap<T> map_;
   std::vector<int32_t> marked_;
 };

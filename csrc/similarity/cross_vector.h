@@ -11,7 +11,7 @@ namespace sslk {
 template <class T>
 struct VectorKernel {
   using Scalar = T;
-  static constexpr int64_t kChunkColumns = 128;
+  static constexpr int64_t kForwardColumns = 128, kBackwardColumns = 128;
   static constexpr int64_t kGroup = kGroupRows<T>;
   static constexpr int64_t kUnitRows = 64;
   static_assert(kGroup == kPanel<T> && kUnitRows % kGroup == 0);
@@ -91,19 +91,19 @@ struct VectorKernel {
    public:
     Columns(const Logits& problem, bool backward)
         : p_(&problem),
-          k_(kChunkColumns, problem.d,
+          k_(kBackwardColumns, problem.d,
              backward ? Forms::kLeftOfScoresAndValues : Forms::kLeftOfScores),
           stride_(backward ? std::min(kBandRows, pad_rows(problem.m)) : kGroup),
           backward_(backward) {}
 
     size_t bytes() const {
-      return k_.bytes() + Workspace::padded<T>(kChunkColumns * stride_) +
-             (backward_ ? Workspace::padded<T>(kChunkColumns * k_.width()) : size_t(0));
+      return k_.bytes() + Workspace::padded<T>(kBackwardColumns * stride_) +
+             (backward_ ? Workspace::padded<T>(kBackwardColumns * k_.width()) : size_t(0));
     }
     void place(Workspace& workspace) {
       k_.place(workspace);
-      logits_ = workspace.take<T>(kChunkColumns * stride_);
-      if (backward_) dk_ = workspace.take<T>(kChunkColumns * k_.width());
+      logits_ = workspace.take<T>(kBackwardColumns * stride_);
+      if (backward_) dk_ = workspace.take<T>(kBackwardColumns * k_.width());
     }
     void load(int64_t first, int64_t count) {
       count_ = pad_rows(count);
