@@ -12,8 +12,7 @@ bool symmetric_backward(const Symmetric& problem, const SymmetricBackward<float>
 bool symmetric_forward_backward(const Symmetric& problem,
                                 const SymmetricForwardBackward<float>& out);
 
-// The same for a batch whose exponentials fit the second-level caches: they are kept, not computed
-// again.
+// The same for a small batch: the exponentials are kept between the passes, not computed again.
 bool fits_kept(const Symmetric& problem);
 bool kept_forward_backward(const Symmetric& problem, const SymmetricForwardBackward<float>& out);
 

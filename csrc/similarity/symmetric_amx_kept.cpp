@@ -7,6 +7,7 @@
 #ifdef SSLK_ISA_AMX
 
 #include <algorithm>
+#include <atomic>
 #include <vector>
 
 #include "../parallel.h"
@@ -188,7 +189,8 @@ class Worker {
 template <int Parts>
 bool run(const Symmetric& problem, const SymmetricForwardBackward<float>& out) {
   Shared shared(problem, out);
-  const int64_t count = std::min<int64_t>(thread_count(), shared.groups);
+  // Less than two strips each is not worth waking a thread for.
+  const int64_t count = std::min<int64_t>(thread_count(), (shared.groups + 1) / 2);
   std::vector<Worker<Parts>> workers(count, Worker<Parts>(shared));
   Workspace workspace(shared.bytes() + count * workers[0].bytes());
   shared.place(workspace);
@@ -214,7 +216,11 @@ bool run(const Symmetric& problem, const SymmetricForwardBackward<float>& out) {
 
 }  // namespace
 
-bool fits_kept(const Symmetric& problem) { return problem.views.rows() <= 1024; }
+bool fits_kept(const Symmetric& problem) {
+  // 4 MiB of exponentials; panels that fit a second-level cache, since every worker has its own.
+  const int64_t m = problem.views.rows(), panel = 2 * m * problem.views.d * parts(problem);
+  return m <= 1024 && 2 * panel <= int64_t(2) << 20;
+}
 
 bool kept_forward_backward(const Symmetric& problem, const SymmetricForwardBackward<float>& out) {
   switch (parts(problem)) {

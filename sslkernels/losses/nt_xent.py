@@ -36,8 +36,8 @@ def nt_xent(
     """Normalised temperature-scaled cross entropy over two views of a batch.
 
     With z the 2N rows of z1 and z2, s_ij = <z_i, z_j> / temperature, and the other view of the same
-    sample as the positive, `loss_i = log sum_{j != i} exp(s_ij) - s_i,positive`. The [2N, 2N]
-    matrix is never stored.
+    sample as the positive, `loss_i = log sum_{j != i} exp(s_ij) - s_i,positive`. No [2N, 2N]
+    matrix is stored, except in a workspace of at most 4 MiB where that is faster.
 
     Args:
         z1, z2: [N, D], one view each; float64, float32, bfloat16 or float16. float32 is cast

@@ -45,7 +45,7 @@ def test_a_run_learns_shows_its_result_and_leaves_its_files(text_run, tmp_path):
     }
     # A uniform guess costs log 300 = 5.7, and log 2 for the next sentence.
     assert losses(out)[:3].mean() > 5
-    assert losses(out)[-5:].mean() < 4
+    assert losses(out)[-5:].mean() < 4.5
 
     # All epochs are done: nothing to train, the same result.
     again = text_run("bert", out, *arguments, "--resume")
