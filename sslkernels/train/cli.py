@@ -73,7 +73,7 @@ def bert(
     length: Length = 64,
     width: Width = 128,
     layers: Layers = 2,
-    epochs: Epochs = 5,
+    epochs: Epochs = 4,
     batch_size: BatchSize = 32,
     lr: LearningRate = 1e-3,
     seed: Seed = 0,
