@@ -12,16 +12,17 @@ from torch import Tensor
 from sslkernels.train.errors import TrainError, require
 
 Batch = TypeVar("Batch", Tensor, dict[str, Tensor])
+_Batch = TypeVar("_Batch", Tensor, dict[str, Tensor], covariant=True)
 
 
-class Examples(Protocol[Batch]):
+class Examples(Protocol[_Batch]):
     """Training data, by number: what the loop asks for, `batch_size` at a time."""
 
     unit: str  # what one is called, in the plural
 
     def __len__(self) -> int: ...
 
-    def batch(self, index: Tensor, epoch: int) -> Batch:
+    def batch(self, index: Tensor, epoch: int) -> _Batch:
         """Examples `index`, int64 [B], as they are in this epoch; tensors on the CPU with B rows.
 
         The same index and epoch give the same row, whatever else is in the batch.

@@ -79,6 +79,8 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(size.width, causal) for _ in range(size.layers))
         self.norm = nn.LayerNorm(size.width)
         self.apply(initialise)
+        with torch.no_grad():
+            self.positions.weight.copy_(sinusoids(size.length, size.width))
 
     def forward(
         self, ids: Tensor, segments: Tensor | None = None, real: Tensor | None = None
@@ -94,9 +96,19 @@ class Transformer(nn.Module):
 
 
 def initialise(module: nn.Module) -> None:
-    """Normal with deviation 0.02, as in BERT and GPT-2; torch's default of 1 for embeddings would
-    make tied output weights start at a huge loss."""
+    """Normal, with deviation 1 / sqrt(features that come in).
+
+    The 0.02 that is usual in large models is too little for small ones: attention starts out flat,
+    and it takes a whole short run until it tells one token from the next.
+    """
     if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
+        nn.init.normal_(module.weight, std=module.weight.shape[1] ** -0.5)
     if isinstance(module, nn.Linear):
         nn.init.zeros_(module.bias)
+
+
+def sinusoids(length: int, width: int) -> Tensor:
+    """Positions [length, width] of arXiv 1706.03762, rows of length 1, as embeddings have. Learned
+    ones start here, where "the token before" means the same at every place."""
+    angle = torch.arange(length)[:, None] * 10_000.0 ** -torch.arange(0, 1, 2 / width)
+    return torch.cat([angle.sin(), angle.cos()], dim=1) * (2 / width) ** 0.5

@@ -199,9 +199,12 @@ def test_an_example_is_the_same_in_every_batch_and_new_in_every_epoch():
     whole, part = data.batch(torch.arange(100), 3), data.batch(order[:7], 3)
     for name, value in part.items():
         assert torch.equal(value, whole[name][order[:7]]), name
-    for other in (data.batch(torch.arange(100), 4), pairs(*[205] * 10, seed=1).batch(order, 3)):
-        for name in ("ids", "labels", "random"):
-            assert not torch.equal(whole[name], other[name]), name
+    for source, epoch in ((data, 4), (pairs(*[205] * 10, seed=1), 3)):
+        anew = source.batch(torch.arange(100), epoch)
+        assert not torch.equal(whole["random"], anew["random"])
+        # Two draws of 15 % agree where both or none mask: 0.745 of 2000, standard deviation 20.
+        agree = (whole["labels"] >= 0) == (anew["labels"] >= 0)
+        assert agree[:, torch.arange(23) % 11 > 0].sum() < 0.8 * 2000
 
 
 def test_masks_are_berts():

@@ -12,9 +12,7 @@ from sslkernels.train.data import Batch
 
 
 class Method(nn.Module, ABC, Generic[Batch]):
-    """What the shared loop trains; `encoder` is the part to keep."""
-
-    encoder: nn.Module
+    """What the shared loop trains; the part to keep is called `encoder`."""
 
     @abstractmethod
     def forward(self, batch: Batch, generator: torch.Generator, /) -> Tensor:
