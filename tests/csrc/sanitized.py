@@ -28,7 +28,8 @@ DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 # Around the tile (32), the stripes (64, 128, 256) and odd everywhere.
 VIEWS = ((1, 1), (2, 3), (16, 32), (33, 17), (65, 130), (300, 48))
 SEQUENCES = ((0, 4), (3, 0), (1, 1), (2, 63), (3, 64), (5, 131))
-MATRICES = ((1, 1, 1), (3, 5, 2), (64, 128, 32), (65, 129, 33), (130, 300, 16))
+# The last has more rows than a band.
+MATRICES = ((1, 1, 1), (3, 5, 2), (64, 128, 32), (65, 129, 33), (130, 300, 16), (1400, 70, 20))
 
 
 def isas() -> list[str]:
@@ -103,6 +104,27 @@ def check_logsumexp(m: int, n: int, d: int, dtype: torch.dtype) -> None:
         torch.testing.assert_close(lse.double(), want, rtol=0.05, atol=0.05)
 
 
+def check_logit_terms(m: int, n: int, d: int, dtype: torch.dtype) -> None:
+    """Forward and backward, with and without bias, class weights, softcap and ignored rows."""
+    ops = torch.ops.sslkernels
+    accumulate = torch.float64 if dtype is torch.float64 else torch.float32
+    q, k = torch.randn(m, d).to(dtype), torch.randn(n, d).to(dtype)
+    grads = torch.randn(3, m, dtype=accumulate)
+    precisions = (0, 1, 2) if dtype is torch.float32 else (0,)
+    for full, softcap, precision in itertools.product((True, False), (0.0, 5.0), precisions):
+        vectors = torch.randn(2, n, dtype=accumulate)
+        bias, weight = (vectors[0], vectors[1].abs()) if full else (None, None)
+        target = torch.randint(-1, n, (m,))
+        options = (torch.tensor(0.7), bias, weight, softcap, precision)
+        lse, *_ = ops.logit_terms_forward(q, k, target, *options)
+        ops.logit_terms_backward(*grads, lse, q, k, target, *options)
+        logits = 0.7 * q.double() @ k.double().T + (0 if bias is None else bias.double())
+        if softcap:
+            logits = softcap * torch.tanh(logits / softcap)
+        want = logits.logsumexp(1).masked_fill(target < 0, 0.0)
+        torch.testing.assert_close(lse.double(), want, rtol=0.05, atol=0.05)
+
+
 def check_mask_tokens(batch: int, length: int, dtype: torch.dtype) -> None:
     """Every strategy, with and without padding and words, to the bit."""
     ids, sequences = torch.randint(50, (batch, length)).to(dtype), torch.randint(2**62, (batch,))
@@ -131,7 +153,8 @@ def run(library: Path) -> None:
         calls += 1
     for (m, n, d), dtype in itertools.product(MATRICES, DTYPES):
         check_logsumexp(m, n, d, dtype)
-        calls += 1
+        check_logit_terms(m, n, d, dtype)
+        calls += 2
     for (batch, length), dtype in itertools.product(SEQUENCES, (torch.int64, torch.int32)):
         check_mask_tokens(batch, length, dtype)
         calls += 1
