@@ -24,7 +24,7 @@ struct GradientRows {
       for (int64_t d = 0; d < tiles_d; ++d) {
         transpose(other + (u * tiles_d + d) * kCTileElements, turned);
         for (int place = 0; place < 16; ++place) {
-          const int r = 8 * (place / 4) + 4 * u + place % 4;
+          const int r = interleaved_column(u, place);
           float* row = sum + ((r / 16) * tiles_d + d) * kCTileElements + (r % 16) * 16;
           _mm512_store_ps(row,
                           _mm512_add_ps(_mm512_load_ps(row), _mm512_load_ps(turned + place * 16)));

@@ -10,54 +10,10 @@
 #include "../rows.h"
 #include "../workspace.h"
 #include "amx.h"
+#include "amx_rows.h"
 #include "row_stat.h"
 
 namespace sslk::amx {
-
-// ---- rows of the views ---------------------------------------------------------------------
-
-// 16 elements of a row from column d on, zero past the end.
-template <Dtype T>
-SSLK_INLINE __m512 load16(const void* row, int64_t d, __mmask16 mask) {
-  if constexpr (T == Dtype::kFloat32) {
-    return _mm512_maskz_loadu_ps(mask, static_cast<const float*>(row) + d);
-  } else {
-    const __m256i half = _mm256_maskz_loadu_epi16(mask, static_cast<const uint16_t*>(row) + d);
-    if constexpr (T == Dtype::kFloat16) return _mm512_cvtph_ps(half);
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
-  }
-}
-
-template <Dtype T>
-SSLK_INLINE void store16(void* row, int64_t d, __mmask16 mask, __m512 x) {
-  if constexpr (T == Dtype::kFloat32) {
-    _mm512_mask_storeu_ps(static_cast<float*>(row) + d, mask, x);
-  } else {
-    __m256i half;
-    if constexpr (T == Dtype::kFloat16) {
-      half = _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    } else {
-      half = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x));
-    }
-    _mm256_mask_storeu_epi16(static_cast<uint16_t*>(row) + d, mask, half);
-  }
-}
-
-SSLK_INLINE __mmask16 tail_mask(int64_t d, int64_t width) {
-  const int64_t left = width - d;
-  return left >= 16 ? 0xffff : left <= 0 ? 0 : __mmask16((1u << left) - 1);
-}
-
-// ---- operands -------------------------------------------------------------------------------
-
-// How many bfloat16 parts an element of Z is split into: bfloat16 holds 8 bits, so float16's 11
-// take two and float32's 24 three.
-inline int parts(const Symmetric& problem) {
-  const Dtype dtype = problem.views.dtype;
-  const bool whole = dtype == Dtype::kFloat32;
-  if (dtype == Dtype::kBFloat16 || (whole && problem.precision == Precision::kMedium)) return 1;
-  return whole && problem.precision == Precision::kHighest ? 3 : 2;
-}
 
 // Z in the forms that the operands of the algorithms want, rows and columns padded to 32:
 //   scores S = Z Z^T:  a (rows) and b (columns), in `Parts` parts;
@@ -106,14 +62,8 @@ void pack_group(const Panels<Parts, ValueParts>& panels, int64_t g, const float*
   alignas(64) bf16 part[Parts][2 * kTileElements];  // 32 rows x 32 columns
   for (int64_t k = 0; k < panels.depth; ++k) {
     for (int r = 0; r < 32; ++r) {
-      __m512 low = _mm512_load_ps(rows + r * width + k * 32);
-      __m512 high = _mm512_load_ps(rows + r * width + k * 32 + 16);
-      auto put = [&](int s, __m512 x, __m512 y) {
-        _mm512_store_si512(part[s] + r * 32, to_bf16(x, y));
-      };
-      if constexpr (Parts >= 2) put(0, take_part<false>(low), take_part<false>(high));
-      if constexpr (Parts == 3) put(1, take_part<false>(low), take_part<false>(high));
-      put(Parts - 1, low, high);
+      const float* row = rows + r * width + k * 32;
+      split<Parts>(_mm512_load_ps(row), _mm512_load_ps(row + 16), r, part);
     }
     for (int s = 0; s < Parts; ++s) {
       for (int tile = 0; tile < 2; ++tile) {
@@ -127,14 +77,7 @@ void pack_group(const Panels<Parts, ValueParts>& panels, int64_t g, const float*
       for (int half = 0; half < 2; ++half) {
         const int64_t at =
             g * panels.value_group() + ((2 * k + half) * ValueParts + s) * kTileElements;
-        for (int pair = 0; pair < 16; ++pair) {
-          auto sixteen = [&](int r) {
-            return _mm512_cvtepu16_epi32(
-                _mm256_load_si256(reinterpret_cast<const __m256i*>(part[s] + r * 32 + half * 16)));
-          };
-          const __m512i odd = _mm512_slli_epi32(sixteen(2 * pair + 1), 16);
-          _mm512_store_si512(panels.v + at + pair * 32, _mm512_or_si512(sixteen(2 * pair), odd));
-        }
+        interleave_rows(part[s], half, panels.v + at);
         if (panels.t != nullptr) transpose(panels.v + at, panels.t + at);
       }
     }

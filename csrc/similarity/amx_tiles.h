@@ -65,16 +65,41 @@ struct ExpSums {
   }
 };
 
-// W_ij = exp(s_ij) (g_i / l_i + g_j / l_j) of one tile, row pair by row pair, as operands of the
-// gradient's products: in A form for W Z, and in B form for Z^T W on request. The interleave that
-// makes the B form takes columns 8 l + 4 u + w to place 4 l + w of tile u; amx_gradient.h undoes
-// it.
+// The weights W of one 32 x 32 tile as operands of products, in parts: in A form for W Z, and in B
+// form for Z^T W on request. The interleave that makes the B form takes column 8 l + 4 u + w to
+// place 4 l + w of tile u; whoever reads the product undoes it with interleaved_column().
+template <int Parts>
+struct WeightTiles {
+  bf16 *a0 = nullptr, *a1 = nullptr, *b0 = nullptr, *b1 = nullptr;
+
+  // Rows 2 pair and 2 pair + 1, two vectors each.
+  template <bool BForm, int Part = 0>
+  SSLK_INLINE void put(int pair, __m512 (&w)[2][2]) const {
+    constexpr bool kLast = Part == Parts - 1;
+    constexpr int at = Part * kTileElements;
+    const __m512i even = to_bf16(take_part<kLast>(w[0][0]), take_part<kLast>(w[0][1]));
+    const __m512i odd = to_bf16(take_part<kLast>(w[1][0]), take_part<kLast>(w[1][1]));
+    bf16* a = (pair < 8 ? a0 : a1) + at + (2 * pair & 15) * 32;
+    _mm512_store_si512(a, even);
+    _mm512_store_si512(a + 32, odd);
+    if constexpr (BForm) {
+      _mm512_store_si512(b0 + at + pair * 32, _mm512_unpacklo_epi16(even, odd));
+      _mm512_store_si512(b1 + at + pair * 32, _mm512_unpackhi_epi16(even, odd));
+    }
+    if constexpr (!kLast) put<BForm, Part + 1>(pair, w);
+  }
+};
+
+// Which column of W is at a place of tile u in B form.
+constexpr int interleaved_column(int u, int place) { return 8 * (place / 4) + 4 * u + place % 4; }
+
+// W_ij = exp(s_ij) (g_i / l_i + g_j / l_j) of one tile, row pair by row pair.
 template <int ValueParts>
 struct Weights {
   const float* tile = nullptr;  // scores, or kept exponentials
   const float* row_factor = nullptr;
   __m512 column_factor0, column_factor1;
-  bf16 *a0 = nullptr, *a1 = nullptr, *b0 = nullptr, *b1 = nullptr;
+  WeightTiles<ValueParts> to;
   int pair = 16;  // next row pair; 16 when none is left
 
   SSLK_INLINE void begin(const float* from, const float* row_factors, const float* column_factors) {
@@ -96,25 +121,8 @@ struct Weights {
       w[k][0] = weight(_mm512_add_ps(factor, column_factor0), r, 0);
       w[k][1] = weight(_mm512_add_ps(factor, column_factor1), r, 1);
     }
-    write<BForm, 0>(w);
+    to.template put<BForm>(pair, w);
     ++pair;
-  }
-
- private:
-  template <bool BForm, int Part>
-  SSLK_INLINE void write(__m512 (&w)[2][2]) {
-    constexpr bool kLast = Part == ValueParts - 1;
-    constexpr int at = Part * kTileElements;
-    const __m512i even = to_bf16(take_part<kLast>(w[0][0]), take_part<kLast>(w[0][1]));
-    const __m512i odd = to_bf16(take_part<kLast>(w[1][0]), take_part<kLast>(w[1][1]));
-    bf16* a = (pair < 8 ? a0 : a1) + at + (2 * pair & 15) * 32;
-    _mm512_store_si512(a, even);
-    _mm512_store_si512(a + 32, odd);
-    if constexpr (BForm) {
-      _mm512_store_si512(b0 + at + pair * 32, _mm512_unpacklo_epi16(even, odd));
-      _mm512_store_si512(b1 + at + pair * 32, _mm512_unpackhi_epi16(even, odd));
-    }
-    if constexpr (!kLast) write<BForm, Part + 1>(w);
   }
 };
 

@@ -13,15 +13,14 @@ template <class Acc, class F>
 void with_pass(const Logits& problem, F&& f) {
 #ifdef SSLK_ISA_AMX
   if constexpr (std::is_same_v<Acc, float>) {
-    // bfloat16 holds 8 bits: float16's 11 take two parts, float32's 24 three.
-    const bool whole = problem.dtype == Dtype::kFloat32;
-    if (problem.dtype == Dtype::kBFloat16 || (whole && problem.precision == Precision::kMedium)) {
-      return f(CrossPass<amx::CrossKernel<1>>(problem));
+    switch (amx::parts(problem.dtype, problem.precision)) {
+      case 1:
+        return f(CrossPass<amx::CrossKernel<1>>(problem));
+      case 2:
+        return f(CrossPass<amx::CrossKernel<2>>(problem));
+      default:
+        return f(CrossPass<amx::CrossKernel<3>>(problem));
     }
-    if (whole && problem.precision == Precision::kHighest) {
-      return f(CrossPass<amx::CrossKernel<3>>(problem));
-    }
-    return f(CrossPass<amx::CrossKernel<2>>(problem));
   }
 #endif
   f(CrossPass<VectorKernel<Acc>>(problem));

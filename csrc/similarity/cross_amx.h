@@ -10,32 +10,11 @@
 #include <cstring>
 
 #include "amx.h"
-#include "amx_panels.h"
+#include "amx_rows.h"
+#include "amx_tiles.h"
 #include "cross_pass.h"
 
 namespace sslk::amx {
-
-// 16 elements of a row of any dtype but float64.
-SSLK_INLINE __m512 load16(Dtype dtype, const void* row, int64_t d, __mmask16 mask) {
-  switch (dtype) {
-    case Dtype::kFloat32:
-      return load16<Dtype::kFloat32>(row, d, mask);
-    case Dtype::kBFloat16:
-      return load16<Dtype::kBFloat16>(row, d, mask);
-    default:
-      return load16<Dtype::kFloat16>(row, d, mask);
-  }
-}
-SSLK_INLINE void store16(Dtype dtype, void* row, int64_t d, __mmask16 mask, __m512 x) {
-  switch (dtype) {
-    case Dtype::kFloat32:
-      return store16<Dtype::kFloat32>(row, d, mask, x);
-    case Dtype::kBFloat16:
-      return store16<Dtype::kBFloat16>(row, d, mask, x);
-    default:
-      return store16<Dtype::kFloat16>(row, d, mask, x);
-  }
-}
 
 // 32 rows x 32 columns from column d on, as bfloat16 parts; null rows are zero. What lies `ahead`
 // bytes after them will be wanted soon.
@@ -52,25 +31,7 @@ void split_block(Dtype dtype, const void* const (&rows)[32], int64_t d, int64_t 
     const char* next = static_cast<const char*>(rows[r]) + here + ahead;
     _mm_prefetch(next, _MM_HINT_T0);
     if (dtype == Dtype::kFloat32) _mm_prefetch(next + 64, _MM_HINT_T0);
-    __m512 low = load16(dtype, rows[r], d, mask0), high = load16(dtype, rows[r], d + 16, mask1);
-    auto put = [&](int s, __m512 x, __m512 y) {
-      _mm512_store_si512(part[s] + r * 32, to_bf16(x, y));
-    };
-    if constexpr (Parts >= 2) put(0, take_part<false>(low), take_part<false>(high));
-    if constexpr (Parts == 3) put(1, take_part<false>(low), take_part<false>(high));
-    put(Parts - 1, low, high);
-  }
-}
-
-// 16 of a block's columns in B form: pairs of rows interleaved.
-inline void interleave_rows(const bf16* block, int half, bf16* tile) {
-  for (int pair = 0; pair < 16; ++pair) {
-    auto sixteen = [&](int r) {
-      return _mm512_cvtepu16_epi32(
-          _mm256_load_si256(reinterpret_cast<const __m256i*>(block + r * 32 + half * 16)));
-    };
-    const __m512i odd = _mm512_slli_epi32(sixteen(2 * pair + 1), 16);
-    _mm512_store_si512(tile + pair * 32, _mm512_or_si512(sixteen(2 * pair), odd));
+    split<Parts>(load16(dtype, rows[r], d, mask0), load16(dtype, rows[r], d + 16, mask1), r, part);
   }
 }
 
@@ -122,32 +83,14 @@ struct CrossKernel {
   static constexpr int64_t kDepthInL1 = Parts == 1 ? 13 : Parts == 2 ? 8 : 4;
   static constexpr int64_t kRowStepsInL1 = Parts == 1 ? 20 : kDepthInL1;
 
-  // Where the weights of one block go, as A operand of W^T Q and as B operand of K^T W. The
-  // interleave that makes the B form takes rows 8 l + 4 u + w to place 4 l + w of tile u; finish()
-  // undoes it.
+  // Where the weights of one block go, as A operand of W^T Q and as B operand of K^T W.
   struct Store {
-    bf16 *a0, *a1, *b0, *b1;
+    WeightTiles<Parts> tiles;
 
     SSLK_INLINE void put(int c, Vec<float> (&g)[2][2]) const {
       __m512 w[2][2];
       std::memcpy(w, g, sizeof(w));
-      bf16* a = (c < 16 ? a0 : a1) + (c & 15) * 32;
-      put_part<0>(w, a, c / 2);
-      if constexpr (Parts >= 2) put_part<1>(w, a, c / 2);
-      if constexpr (Parts == 3) put_part<2>(w, a, c / 2);
-    }
-
-   private:
-    template <int Part>
-    SSLK_INLINE void put_part(__m512 (&w)[2][2], bf16* a, int pair) const {
-      constexpr bool kLast = Part == Parts - 1;
-      constexpr int at = Part * kTileElements;
-      const __m512i even = to_bf16(take_part<kLast>(w[0][0]), take_part<kLast>(w[0][1]));
-      const __m512i odd = to_bf16(take_part<kLast>(w[1][0]), take_part<kLast>(w[1][1]));
-      _mm512_store_si512(a + at, even);
-      _mm512_store_si512(a + at + 32, odd);
-      _mm512_store_si512(b0 + at + pair * 32, _mm512_unpacklo_epi16(even, odd));
-      _mm512_store_si512(b1 + at + pair * 32, _mm512_unpackhi_epi16(even, odd));
+      tiles.template put<true>(c / 2, w);
     }
   };
 
@@ -198,7 +141,7 @@ struct CrossKernel {
         for (int u = 0; u < 2; ++u) {
           transpose(dq(d / 2, g) + (d % 2 * 2 + u) * kCTileElements, turned);
           for (int place = 0; place < 16; ++place) {
-            const int r = 8 * (place / 4) + 4 * u + place % 4;
+            const int r = interleaved_column(u, place);
             std::memcpy(rows + r * width + d * 16, turned + place * 16, 64);
           }
         }
@@ -328,7 +271,7 @@ struct CrossKernel {
     Store store(int64_t place, int64_t b, const float*, int64_t) const {
       bf16* a = weights_a_ + (2 * b * groups_ + place) * kTile;
       bf16* into = weights_b_ + (2 * place * kChunkBlocks + b) * kTile;
-      return {a, a + groups_ * kTile, into, into + kChunkBlocks * kTile};
+      return {{a, a + groups_ * kTile, into, into + kChunkBlocks * kTile}};
     }
 
     void column_gradients(const Rows& rows, const Band& band, int64_t first, int64_t count,

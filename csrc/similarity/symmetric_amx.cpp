@@ -251,10 +251,10 @@ class SymmetricKernel {
         while (work.pair < 16) work.step();
         const int64_t i = gi - begin_i, j = gj - begin_j;
         work.begin(scores[current], row_factor_ + gi * kGroup, row_factor_ + gj * kGroup);
-        work.a0 = weights_a + 2 * i * row_step + j * step;
-        work.a1 = work.a0 + row_step;
-        work.b0 = weights_b + 2 * j * row_step + i * step;
-        work.b1 = work.b0 + row_step;
+        work.to.a0 = weights_a + 2 * i * row_step + j * step;
+        work.to.a1 = work.to.a0 + row_step;
+        work.to.b0 = weights_b + 2 * j * row_step + i * step;
+        work.to.b1 = work.to.b0 + row_step;
         if (pairs_.is_special(gi, gj)) {
           work.masked([&](int r) { return pairs_.negatives(gi * kGroup + r, gj); });
         }
@@ -316,7 +316,7 @@ bool weights_average_out(const Symmetric& problem) {
 
 template <class Call>
 bool with_kernel(const Symmetric& problem, Call&& call) {
-  switch (parts(problem)) {
+  switch (parts(problem.views.dtype, problem.precision)) {
     case 1:
       return call(SymmetricKernel<1, 1>(problem));
     case 2:

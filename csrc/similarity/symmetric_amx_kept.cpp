@@ -136,8 +136,8 @@ class Worker {
         const int64_t g = own_[strip], j = tile++;
         work.begin(shared_.tile(g, j), shared_.row_factor + g * kGroup,
                    shared_.row_factor + j * kGroup);
-        work.a0 = weights_[strip % 2] + j * step;
-        work.a1 = work.a0 + row_step;
+        work.to.a0 = weights_[strip % 2] + j * step;
+        work.to.a1 = work.to.a0 + row_step;
       }
       work.step();
     };
@@ -218,12 +218,13 @@ bool run(const Symmetric& problem, const SymmetricForwardBackward<float>& out) {
 
 bool fits_kept(const Symmetric& problem) {
   // 4 MiB of exponentials; panels that fit a second-level cache, since every worker has its own.
-  const int64_t m = problem.views.rows(), panel = 2 * m * problem.views.d * parts(problem);
+  const int64_t m = problem.views.rows(),
+                panel = 2 * m * problem.views.d * parts(problem.views.dtype, problem.precision);
   return m <= 1024 && 2 * panel <= int64_t(2) << 20;
 }
 
 bool kept_forward_backward(const Symmetric& problem, const SymmetricForwardBackward<float>& out) {
-  switch (parts(problem)) {
+  switch (parts(problem.views.dtype, problem.precision)) {
     case 1:
       return run<1>(problem, out);
     case 2:
