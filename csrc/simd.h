@@ -58,8 +58,8 @@ SSLK_INLINE auto sum(V v) {
 template <class T>
 using Bits = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
 
-// 2^(c x), lane by lane, where |c x| stays below 125 (float) and 1020 (double). Relative error 8e-8,
-// without bias, and 1e-16; NaN stays NaN.
+// 2^(c x), lane by lane, where |c x| stays below 125 (float) and 1020 (double). The relative error
+// is 8e-8, without bias, and 1e-16; NaN stays NaN.
 template <class T>
 SSLK_INLINE Vec<T> exp2_scaled(Vec<T> x, T c) {
   constexpr bool kDouble = sizeof(T) == 8;
