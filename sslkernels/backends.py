@@ -162,11 +162,23 @@ def _prepare_native(op: str) -> str:
     problem = _load_native()
     if problem:
         return problem
-    # An operator without a gradient has no forward apart from itself.
-    if not any(hasattr(torch.ops.sslkernels, name) for name in (f"{op}_forward", op)):
+    if not _has_native(op):
         return f"{op} has no C++ kernel"
-    _operators[op]()
+    # All that are known: one operator may fall back on another.
+    for known in list(_operators):
+        _complete_native(known)
     return ""
+
+
+@functools.cache
+def _complete_native(op: str) -> None:
+    if _has_native(op):
+        _operators[op]()
+
+
+def _has_native(op: str) -> bool:
+    # An operator without a gradient has no forward apart from itself.
+    return any(hasattr(torch.ops.sslkernels, name) for name in (f"{op}_forward", op))
 
 
 @functools.cache
