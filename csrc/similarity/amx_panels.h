@@ -10,25 +10,34 @@
 #include "../rows.h"
 #include "../workspace.h"
 #include "amx.h"
+#include "amx_digits.h"
 #include "amx_rows.h"
 #include "row_stat.h"
 
 namespace sslk::amx {
 
 // Z in the forms that the operands of the algorithms want, rows and columns padded to 32:
-//   scores S = Z Z^T:  a (rows) and b (columns), in `Parts` parts;
-//   dZ += W Z: v;  dZ^T += Z^T W: t, in the first `ValueParts` of them.
+//   scores S = Z Z^T:  a (rows) and b (columns), in `Parts` parts, or digits in place of three;
+//   dZ += W Z: v;  dZ^T += Z^T W: t, in the first `ValueParts` parts.
 enum PanelForms : unsigned { kA = 1, kB = 2, kV = 4, kT = 8 };
 
 template <int Parts, int ValueParts>
 struct Panels {
-  int64_t groups;  // of 32 rows
-  int64_t depth;   // tiles of 32 along D
+  static constexpr bool kDigitScores = digit_scores(Parts);
+
+  int64_t groups;          // of 32 rows
+  int64_t depth;           // tiles of 32 along D
+  int64_t score_depth;     // tiles along D of a and b
+  float* units = nullptr;  // of the rows' digits
   bf16 *a = nullptr, *b = nullptr, *v = nullptr, *t = nullptr;
 
-  Panels(int64_t rows, int64_t d) : groups((rows + 31) / 32), depth((d + 31) / 32) {}
+  Panels(int64_t rows, int64_t d)
+      : groups((rows + 31) / 32),
+        depth((d + 31) / 32),
+        score_depth(kDigitScores ? (d + kDigitDepth - 1) / kDigitDepth : depth) {}
 
   void place(Workspace& workspace, unsigned forms) {
+    units = workspace.take<float>(groups * 32);
     if (forms & kA) a = workspace.take<bf16>(groups * group());
     if (forms & kB) b = workspace.take<bf16>(groups * group());
     if (forms & kV) v = workspace.take<bf16>(groups * value_group());
@@ -36,11 +45,12 @@ struct Panels {
   }
   size_t bytes(unsigned forms) const {
     const int wide = !!(forms & kA) + !!(forms & kB), values = !!(forms & kV) + !!(forms & kT);
-    return wide * Workspace::padded<bf16>(groups * group()) +
+    return Workspace::padded<float>(groups * 32) +
+           wide * Workspace::padded<bf16>(groups * group()) +
            values * Workspace::padded<bf16>(groups * value_group());
   }
 
-  int64_t row_tile() const { return depth * Parts * kTileElements; }              // 16 rows
+  int64_t row_tile() const { return score_depth * Parts * kTileElements; }        // 16 rows
   int64_t group() const { return 2 * row_tile(); }                                // 32 rows
   int64_t value_group() const { return 2 * depth * ValueParts * kTileElements; }  // 32 rows
 
@@ -58,21 +68,38 @@ struct Panels {
 // Writes one group of 32 rows, given as float32 [32, 32 * depth], into the panels.
 template <int Parts, int ValueParts>
 void pack_group(const Panels<Parts, ValueParts>& panels, int64_t g, const float* rows) {
+  constexpr bool kDigitScores = digit_scores(Parts);
   const int64_t width = panels.depth * 32;
-  alignas(64) bf16 part[Parts][2 * kTileElements];  // 32 rows x 32 columns
+  const auto put_scores = [&](int64_t k, int s, const bf16* block) {
+    for (int tile = 0; tile < 2; ++tile) {
+      const bf16* source = block + tile * kTileElements;
+      const int64_t at =
+          g * panels.group() + tile * panels.row_tile() + (k * Parts + s) * kTileElements;
+      if (panels.a != nullptr) std::memcpy(panels.a + at, source, 1024);
+      transpose(source, panels.b + at);
+    }
+  };
+  if constexpr (kDigitScores) {
+    float* units = panels.units + g * 32;
+    for (int r = 0; r < 32; ++r) units[r] = digit_unit(largest_bits(rows + r * width, width));
+    DigitBlock block;
+    for (int64_t k = 0; k < panels.score_depth; ++k) {
+      for (int r = 0; r < 32; ++r) {
+        put_digits(rows + r * width, k * kDigitDepth, width, 1 / units[r], r, block);
+      }
+      for (int s = 0; s < kDigits; ++s) put_scores(k, s, block.digit[s]);
+    }
+    if (panels.v == nullptr) return;
+  }
+  constexpr int kSplit = kDigitScores ? ValueParts : Parts;
+  alignas(64) bf16 part[kSplit][2 * kTileElements];  // 32 rows x 32 columns
   for (int64_t k = 0; k < panels.depth; ++k) {
     for (int r = 0; r < 32; ++r) {
       const float* row = rows + r * width + k * 32;
-      split<Parts>(_mm512_load_ps(row), _mm512_load_ps(row + 16), r, part);
+      split<kSplit>(_mm512_load_ps(row), _mm512_load_ps(row + 16), r, part);
     }
-    for (int s = 0; s < Parts; ++s) {
-      for (int tile = 0; tile < 2; ++tile) {
-        const bf16* source = part[s] + tile * kTileElements;
-        const int64_t at =
-            g * panels.group() + tile * panels.row_tile() + (k * Parts + s) * kTileElements;
-        if (panels.a != nullptr) std::memcpy(panels.a + at, source, 1024);
-        transpose(source, panels.b + at);
-      }
+    for (int s = 0; s < kSplit; ++s) {
+      if constexpr (!kDigitScores) put_scores(k, s, part[s]);
       if (panels.v == nullptr || s >= ValueParts) continue;
       for (int half = 0; half < 2; ++half) {
         const int64_t at =

@@ -1,4 +1,5 @@
-// The kernel of cross_pass.h on the AMX tile unit: values in 1 to 3 bfloat16 parts.
+// The kernel of cross_pass.h on the AMX tile unit: values in 1 to 3 bfloat16 parts, three for
+// gradients only, whose logits are made of digits.
 //
 // Columns of the problem (rows of K) are the rows of a tile of logits and rows of Q its columns:
 // what the vector work does for a row of the problem then stays in its lane.
@@ -10,6 +11,7 @@
 #include <cstring>
 
 #include "amx.h"
+#include "amx_digits.h"
 #include "amx_rows.h"
 #include "amx_tiles.h"
 #include "cross_pass.h"
@@ -35,6 +37,53 @@ void split_block(Dtype dtype, const void* const (&rows)[32], int64_t d, int64_t 
   }
 }
 
+// 32 rows of float32 of which digits are wanted; null rows are zero.
+class DigitRows {
+ public:
+  DigitRows(const void* const (&rows)[32], int64_t width, float* units) : width_(width) {
+    for (int r = 0; r < 32; ++r) {
+      rows_[r] = static_cast<const float*>(rows[r]);
+      units[r] = digit_unit(rows_[r] == nullptr ? 0 : largest_bits(rows_[r], width));
+      per_unit_[r] = 1 / units[r];
+    }
+  }
+  // 64 columns from d on. What lies `ahead` bytes after them will be wanted soon.
+  void split(int64_t d, int64_t ahead, DigitBlock& block) const {
+    for (int r = 0; r < 32; ++r) {
+      if (rows_[r] == nullptr) {
+        for (auto& digit : block.digit) std::memset(digit + r * 32, 0, 64);
+        continue;
+      }
+      const char* next = reinterpret_cast<const char*>(rows_[r] + d) + ahead;
+      for (int line = 0; line < 4; ++line) _mm_prefetch(next + 64 * line, _MM_HINT_T0);
+      put_digits(rows_[r], d, width_, per_unit_[r], r, block);
+    }
+  }
+
+ private:
+  const int64_t width_;
+  const float* rows_[32];
+  float per_unit_[32];
+};
+
+// Asks for an operand that the next products stream through, a line beside each product of these:
+// the third-level cache is too slow to be waited for.
+class ReadAhead {
+ public:
+  ReadAhead() = default;
+  ReadAhead(const void* memory, size_t bytes)
+      : at_(static_cast<const char*>(memory)), end_(at_ + bytes) {}
+  SSLK_INLINE void step() {
+    if (at_ == end_) return;
+    _mm_prefetch(at_, _MM_HINT_T1);
+    at_ += 64;
+  }
+
+ private:
+  const char* at_ = nullptr;
+  const char* end_ = nullptr;  // whole lines from at_
+};
+
 // Adds four C tiles to their sums, in steps small enough to run between tile products.
 class TileAdder {
  public:
@@ -44,12 +93,13 @@ class TileAdder {
     sums_ = sums;
     first_ = first;
     next_ = 0;
-    for (int i = 0; i < kEnd; i += 16) _mm_prefetch(sums + i, _MM_HINT_T0);
   }
   SSLK_INLINE void step() {
     if (next_ == kEnd) return;
     for (int i = next_; i < next_ + 32; i += 16) {
       const __m512 x = _mm512_load_ps(tiles_ + i);
+      // Two tiles on: by then it is here, although another worker had it last.
+      _mm_prefetch(sums_ + i + 2 * kEnd, _MM_HINT_T0);
       _mm512_store_ps(sums_ + i, first_ ? x : _mm512_add_ps(_mm512_load_ps(sums_ + i), x));
     }
     next_ += 32;
@@ -75,13 +125,19 @@ struct CrossKernel {
   // The operands of a chunk, and in the backward its weights, share the second-level cache with
   // the rows that stream past.
   static constexpr int64_t kBackwardColumns = Parts == 1 ? 256 : 128;
-  static constexpr int64_t kForwardColumns = 2 * kBackwardColumns;
+  static constexpr int64_t kForwardColumns = Parts == 2 ? 256 : 512;
   static constexpr int64_t kChunkBlocks = kBackwardColumns / 32;
   static constexpr int64_t kTile = Parts * kTileElements;  // all parts of a tile
-  // Steps of 32 along a product's inner dimension, so that its B operand stays in L1: of logits,
+  // Tiles along a product's inner dimension, so that its B operand stays in L1: of logits,
   // and of column gradients.
   static constexpr int64_t kDepthInL1 = Parts == 1 ? 13 : Parts == 2 ? 8 : 4;
   static constexpr int64_t kRowStepsInL1 = Parts == 1 ? 20 : kDepthInL1;
+  // The operands of logits are these, or parts; those of gradients are parts always.
+  static constexpr bool kDigitLogits = digit_scores(Parts);
+  static int64_t logit_depth(int64_t d) {
+    const int64_t step = kDigitLogits ? kDigitDepth : 32;
+    return (d + step - 1) / step;
+  }
 
   // Where the weights of one block go, as A operand of W^T Q and as B operand of K^T W.
   struct Store {
@@ -101,14 +157,19 @@ struct CrossKernel {
           kept_(kept),
           groups_((kept.count() + kGroup - 1) / kGroup),
           depth_((problem.d + 31) / 32),
+          logit_depth_(logit_depth(problem.d)),
           backward_(backward) {}
 
     size_t bytes() const {
-      const size_t gradients = Workspace::padded<float>(elements());
-      return operand_bytes() + (backward_ ? operand_bytes() + gradients : 0);
+      const size_t forward =
+          Workspace::padded<bf16>(logit_operand()) + Workspace::padded<float>(groups_ * kGroup);
+      if (!backward_) return forward;
+      return forward + Workspace::padded<bf16>(elements() * Parts) +
+             Workspace::padded<float>(elements());
     }
     void place(Workspace& workspace) {
-      b_ = workspace.take<bf16>(elements() * Parts);
+      b_ = workspace.take<bf16>(logit_operand());
+      units_ = workspace.take<float>(groups_ * kGroup);
       if (!backward_) return;
       v_ = workspace.take<bf16>(elements() * Parts);
       dq_ = workspace.take<float>(elements());
@@ -116,13 +177,18 @@ struct CrossKernel {
     void pack(int64_t g) const {
       const void* rows[32];
       for (int r = 0; r < 32; ++r) rows[r] = input(g * kGroup + r);
+      if constexpr (kDigitLogits) {
+        pack_digits(rows, g);
+        if (!backward_) return;
+      }
       alignas(64) bf16 part[Parts][2 * kTileElements];
       for (int64_t k = 0; k < depth_; ++k) {
         split_block<Parts>(p_.dtype, rows, k * 32, p_.d, 0, part);
         for (int s = 0; s < Parts; ++s) {
           for (int half = 0; half < 2; ++half) {
-            transpose(part[s] + half * kTileElements,
-                      b_ + ((2 * g + half) * depth_ + k) * kTile + s * kTileElements);
+            if constexpr (!kDigitLogits) {
+              transpose(part[s] + half * kTileElements, logit_tile(g, half, k, s));
+            }
             if (!backward_) continue;
             interleave_rows(part[s], half,
                             v_ + ((2 * k + half) * groups_ + g) * kTile + s * kTileElements);
@@ -164,21 +230,44 @@ struct CrossKernel {
       return dots;
     }
 
-    int64_t depth() const { return depth_; }
     // Group g as B operand of the logits, from step k on.
     Operand scores(int64_t g, int64_t k) const {
-      return {b_ + (2 * g * depth_ + k) * kTile, b_ + ((2 * g + 1) * depth_ + k) * kTile, kTile};
+      return {logit_tile(g, 0, k, 0), logit_tile(g, 1, k, 0), kTile};
     }
+    // What products with the group after g will stream through.
+    ReadAhead scores_after(int64_t g) const {
+      if (g + 1 >= groups_) return {};
+      return {logit_tile(g + 1, 0, 0, 0), 2 * logit_depth_ * kTile * sizeof(bf16)};
+    }
+    const float* digit_units(int64_t g) const { return units_ + g * kGroup; }  // of digits
     // Features 32 d.. as B operand of W^T Q, from group g on.
     Operand values(int64_t d, int64_t g) const {
       return {v_ + (2 * d * groups_ + g) * kTile, v_ + ((2 * d + 1) * groups_ + g) * kTile, kTile};
+    }
+    ReadAhead values_after(int64_t d) const {
+      if (d + 1 >= depth_) return {};
+      return {v_ + 2 * (d + 1) * groups_ * kTile, 2 * groups_ * kTile * sizeof(bf16)};
     }
     // Features 32 d.. of group g of dQ, transposed: 2 x 2 C tiles.
     float* dq(int64_t d, int64_t g) const { return dq_ + (d * groups_ + g) * 4 * kCTileElements; }
 
    private:
+    void pack_digits(const void* const (&rows)[32], int64_t g) const {
+      const DigitRows source(rows, p_.d, units_ + g * kGroup);
+      DigitBlock block;
+      for (int64_t k = 0; k < logit_depth_; ++k) {
+        source.split(k * kDigitDepth, 0, block);
+        for (int s = 0; s < kDigits; ++s) {
+          transpose(block.digit[s], logit_tile(g, 0, k, s));
+          transpose(block.digit[s] + kTileElements, logit_tile(g, 1, k, s));
+        }
+      }
+    }
+    bf16* logit_tile(int64_t g, int half, int64_t k, int s) const {
+      return b_ + ((2 * g + half) * logit_depth_ + k) * kTile + s * kTileElements;
+    }
+    int64_t logit_operand() const { return 2 * groups_ * logit_depth_ * kTile; }
     int64_t elements() const { return groups_ * kGroup * depth_ * 32; }
-    size_t operand_bytes() const { return Workspace::padded<bf16>(elements() * Parts); }
     const void* input(int64_t r) const {
       if (r >= kept_.count()) return nullptr;
       return static_cast<const char*>(p_.q) + kept_.index[r] * p_.d * element_size(p_.dtype);
@@ -186,9 +275,10 @@ struct CrossKernel {
 
     const Logits& p_;
     const KeptRows& kept_;
-    int64_t groups_, depth_;
+    int64_t groups_, depth_, logit_depth_;
     bool backward_;
     bf16* b_ = nullptr;
+    float* units_ = nullptr;
     bf16* v_ = nullptr;
     float* dq_ = nullptr;
   };
@@ -198,19 +288,22 @@ struct CrossKernel {
     Columns(const Logits& problem, bool backward)
         : p_(&problem),
           depth_((problem.d + 31) / 32),
+          logit_depth_(logit_depth(problem.d)),
           columns_(backward ? kBackwardColumns : kForwardColumns),
           groups_(std::min(kBandRows / kGroup, (problem.m + kGroup - 1) / kGroup)),
           backward_(backward) {}
 
     size_t bytes() const {
-      const size_t forward =
-          Workspace::padded<bf16>(values()) + Workspace::padded<float>(columns_ * kGroup);
+      const size_t forward = Workspace::padded<bf16>(logit_operand()) +
+                             Workspace::padded<float>(columns_) +
+                             Workspace::padded<float>(columns_ * kGroup);
       if (!backward_) return forward;
       return forward + Workspace::padded<bf16>(values()) + 2 * Workspace::padded<bf16>(weights()) +
              Workspace::padded<float>(kBackwardColumns * depth_ * 32);
     }
     void place(Workspace& workspace) {
-      a_ = workspace.take<bf16>(values());
+      a_ = workspace.take<bf16>(logit_operand());
+      units_ = workspace.take<float>(columns_);
       logits_ = workspace.take<float>(columns_ * kGroup);
       if (!backward_) return;
       t_ = workspace.take<bf16>(values());
@@ -228,12 +321,18 @@ struct CrossKernel {
           const int64_t at = (first + b * 32 + r) * p_->d * element_size(p_->dtype);
           rows[r] = b * 32 + r < count ? static_cast<const char*>(p_->k) + at : nullptr;
         }
+        if constexpr (kDigitLogits) {
+          load_digits(rows, b, ahead);
+          if (!backward_) continue;
+        }
         for (int64_t k = 0; k < depth_; ++k) {
-          split_block<Parts>(p_->dtype, rows, k * 32, p_->d, ahead, part);
+          split_block<Parts>(p_->dtype, rows, k * 32, p_->d, kDigitLogits ? 0 : ahead, part);
           for (int s = 0; s < Parts; ++s) {
             for (int half = 0; half < 2; ++half) {
-              std::memcpy(a_ + ((2 * b + half) * depth_ + k) * kTile + s * kTileElements,
-                          part[s] + half * kTileElements, 2 * kTileElements);
+              if constexpr (!kDigitLogits) {
+                std::memcpy(logit_tile(b, half, k, s), part[s] + half * kTileElements,
+                            2 * kTileElements);
+              }
               if (!backward_) continue;
               interleave_rows(part[s], half, turned);
               transpose(turned,
@@ -246,6 +345,8 @@ struct CrossKernel {
 
     template <class Sink, class Ready>
     void products(const Rows& rows, int64_t g, int64_t, Sink& sink, Ready&& ready) const {
+      if constexpr (kDigitLogits) return digit_products(rows, g, sink, ready);
+      ReadAhead ahead = rows.scores_after(g);
       const int64_t step = even_step(depth_, kDepthInL1);
       for (int64_t k = 0; k < depth_; k += step) {
         const int64_t count = std::min(step, depth_ - k);
@@ -256,9 +357,10 @@ struct CrossKernel {
           } else {
             load_accumulators(tile, 16 * kGroup, 16, kGroup * sizeof(float));
           }
-          const bf16* a = a_ + (2 * b * depth_ + k) * kTile;
-          multiply<Parts>({a, a + depth_ * kTile, kTile}, rows.scores(g, k), int(count),
-                          [&] { sink.step(); });
+          multiply<Parts>(scores(b, k), rows.scores(g, k), int(count), [&] {
+            sink.step();
+            ahead.step();
+          });
           // The sink may still be at the last block of the group before.
           if (k == 0 && b == blocks_ - 1) sink.drain();
           store_accumulators(tile, 16 * kGroup, 16, kGroup * sizeof(float));
@@ -278,6 +380,7 @@ struct CrossKernel {
                           const LogitGradients<float>& out) const {
       const int64_t step = even_step(band.groups(), kRowStepsInL1);
       for (int64_t d = 0; d < depth_; ++d) {
+        ReadAhead ahead = rows.values_after(d);
         // With a single band a slab of features leaves for `out` at once.
         float* slab = dk_ + (band.only() ? 0 : d * kBackwardColumns * 32);
         if (band.groups() == 0) std::fill_n(slab, kBackwardColumns * 32, 0.0f);
@@ -292,7 +395,7 @@ struct CrossKernel {
             }
             const bf16* a = weights_a_ + (2 * b * groups_ + g) * kTile;
             multiply<Parts>({a, a + groups_ * kTile, kTile}, rows.values(d, band.begin + g),
-                            int(groups), [] {});
+                            int(groups), [&] { ahead.step(); });
             store_accumulators(target, 16 * 32, 16, 32 * sizeof(float));
           }
         }
@@ -318,6 +421,64 @@ struct CrossKernel {
     }
 
    private:
+    void load_digits(const void* const (&rows)[32], int64_t b, int64_t ahead) const {
+      const DigitRows source(rows, p_->d, units_ + b * 32);
+      DigitBlock block;
+      for (int64_t k = 0; k < logit_depth_; ++k) {
+        source.split(k * kDigitDepth, ahead, block);
+        for (int s = 0; s < kDigits; ++s) {
+          std::memcpy(logit_tile(b, 0, k, s), block.digit[s], 2 * kTileElements);
+          std::memcpy(logit_tile(b, 1, k, s), block.digit[s] + kTileElements, 2 * kTileElements);
+        }
+      }
+    }
+    // The sums of a block are combined beside the first products of the next, and the sink works
+    // beside the others.
+    template <class Sink, class Ready>
+    void digit_products(const Rows& rows, int64_t g, Sink& sink, Ready&& ready) const {
+      DigitSums sums;
+      DigitCombiner combiner;
+      ReadAhead ahead = rows.scores_after(g);
+      const int64_t step = even_step(logit_depth_, kDepthInL1);
+      static_assert(kDepthInL1 <= kDigitSteps);
+      for (int64_t k = 0; k < logit_depth_; k += step) {
+        const int64_t count = std::min(step, logit_depth_ - k);
+        const bool complete = k + count == logit_depth_;
+        for (int64_t b = 0; b < blocks_; ++b) {
+          float* tile = logits_ + b * 32 * kGroup;
+          const auto turn = [&] {
+            combiner.drain();
+            if (!complete || b == 0) return;
+            sink.drain();
+            ready(b - 1, tile - 32 * kGroup, kGroup);
+          };
+          multiply_digits(
+              scores(b, k), rows.scores(g, k), count, sums,
+              [&] {
+                combiner.step();
+                ahead.step();
+              },
+              turn,
+              [&] {
+                sink.step();
+                ahead.step();
+              });
+          // The sink may still be at the last block of the group before.
+          if (k == 0 && b == blocks_ - 1 && (b == 0 || !complete)) sink.drain();
+          combiner.begin(sums, units_ + b * 32, rows.digit_units(g), tile, k != 0);
+        }
+      }
+      combiner.drain();
+      sink.drain();
+      ready(blocks_ - 1, logits_ + (blocks_ - 1) * 32 * kGroup, kGroup);
+    }
+    // Block b as A operand of the logits, from step k on.
+    Operand scores(int64_t b, int64_t k) const {
+      return {logit_tile(b, 0, k, 0), logit_tile(b, 1, k, 0), kTile};
+    }
+    bf16* logit_tile(int64_t b, int half, int64_t k, int s) const {
+      return a_ + ((2 * b + half) * logit_depth_ + k) * kTile + s * kTileElements;
+    }
     // A slab of 32 features of dK.
     void write(const float* slab, int64_t d, int64_t first, int64_t count,
                const LogitGradients<float>& out) const {
@@ -336,14 +497,16 @@ struct CrossKernel {
       const int64_t steps = (depth + limit - 1) / limit;
       return steps == 0 ? 1 : (depth + steps - 1) / steps;
     }
-    int64_t values() const { return columns_ * depth_ * 32 * Parts; }
+    int64_t logit_operand() const { return columns_ / 16 * logit_depth_ * kTile; }
+    int64_t values() const { return kBackwardColumns * depth_ * 32 * Parts; }
     int64_t weights() const { return kBackwardColumns * groups_ * kGroup * Parts; }
 
     const Logits* p_;
-    int64_t depth_, columns_, groups_;
+    int64_t depth_, logit_depth_, columns_, groups_;
     bool backward_;
     int64_t blocks_ = 0;
     bf16* a_ = nullptr;
+    float* units_ = nullptr;  // of the columns' digits
     bf16* t_ = nullptr;
     bf16* weights_a_ = nullptr;
     bf16* weights_b_ = nullptr;

@@ -18,15 +18,17 @@
 #include "amx_gradient.h"
 #include "amx_pairs.h"
 #include "amx_panels.h"
+#include "amx_scores.h"
 #include "amx_tiles.h"
 #include "row_stat.h"
 
 namespace sslk::amx {
 namespace {
 
-// Scores are sums of Parts bfloat16 parts of Z; the weights W and the values Z that they multiply
-// have ValueParts. The positive pair, which a trained encoder's gradient hangs on, stays out of W
-// and is added in float32: what is left in W are many terms with independent roundings.
+// Scores are made of Parts bfloat16 parts of Z, or digits in place of three; the weights W and the
+// values Z that they multiply have ValueParts. The positive pair, which a trained encoder's
+// gradient hangs on, stays out of W and is added in float32: what is left in W are many terms with
+// independent roundings.
 template <int Parts, int ValueParts>
 class SymmetricKernel {
  public:
@@ -186,47 +188,49 @@ class SymmetricKernel {
 
   void forward_pair(int64_t stripe_i, int64_t stripe_j) {
     alignas(64) float scores[2][kGroup * kGroup];
+    ScoreTiles<Parts, ValueParts> tiles(panels_);
     ExpSums<Parts, false> work(c_);
-    int64_t previous_i = -1, previous_j = -1;
-    int current = 0;
+    ScoreTile at;  // of the work
 
     auto finish = [&](bool strip_ends) {
-      if (previous_i < 0) return;
+      if (at.gi < 0) return;
       while (work.pair < 16) work.step();
-      if (previous_i != previous_j) {  // else its rows hold both triangles
-        float* sums = row_sum_ + previous_j * kGroup;
+      if (at.gi != at.gj) {  // else its rows hold both triangles
+        float* sums = row_sum_ + at.gj * kGroup;
         _mm512_storeu_ps(sums, _mm512_add_ps(_mm512_loadu_ps(sums), work.column0));
         _mm512_storeu_ps(sums + 16, _mm512_add_ps(_mm512_loadu_ps(sums + 16), work.column1));
       }
       if (!strip_ends) return;
       for (int r = 0; r < kGroup; ++r) {
-        row_sum_[previous_i * kGroup + r] += _mm512_reduce_add_ps(work.rows[r]);
+        row_sum_[at.gi * kGroup + r] += _mm512_reduce_add_ps(work.rows[r]);
       }
       work.clear_rows();
     };
+    auto complete = [&](const ScoreTile& tile) {
+      finish(at.gi != tile.gi);
+      at = tile;
+      if (pairs_.is_special(tile.gi, tile.gj)) {
+        pairs_.visit_positives(
+            tile.gi, tile.gj, tile.scores,
+            [&](int64_t i, int64_t j, float score) { positive_[i] = positive_[j] = score; });
+        work.masked(tile.scores,
+                    [&](int r) { return pairs_.negatives(tile.gi * kGroup + r, tile.gj); });
+      } else {
+        work.begin(tile.scores);
+      }
+    };
 
+    int current = 0;
     for (int64_t gi = stripe_i * stripe_; gi < stripe_end(stripe_i); ++gi) {
       const int64_t first_j = stripe_i == stripe_j ? gi : stripe_j * stripe_;
       for (int64_t gj = first_j; gj < stripe_end(stripe_j); ++gj) {
-        zero_accumulators();
-        multiply<Parts>(panels_.rows_of(panels_.a, gi), panels_.rows_of(panels_.b, gj),
-                        int(panels_.depth), [&] { work.step(); });
-        store_accumulators(scores[current], 16 * kGroup, 16, kGroup * sizeof(float));
-        finish(previous_i != gi);
-        previous_i = gi;
-        previous_j = gj;
-        if (pairs_.is_special(gi, gj)) {
-          pairs_.visit_positives(gi, gj, scores[current], [&](int64_t i, int64_t j, float score) {
-            positive_[i] = positive_[j] = score;
-          });
-          work.masked(scores[current],
-                      [&](int r) { return pairs_.negatives(gi * kGroup + r, gj); });
-        } else {
-          work.begin(scores[current]);
-        }
+        tiles.push(
+            {gi, gj, scores[current]}, panels_.rows_of(panels_.a, gi), [&] { work.step(); },
+            complete);
         current ^= 1;
       }
     }
+    tiles.finish(complete);
     finish(true);
   }
 
@@ -240,27 +244,30 @@ class SymmetricKernel {
     const int64_t step = ValueParts * kTileElements;
     const int64_t row_step = stripe_ * step;  // of 16 rows of W, in either form
 
+    ScoreTiles<Parts, ValueParts> tiles(panels_);
     ScoreWeights<ValueParts> work(c_);
+    auto complete = [&](const ScoreTile& tile) {
+      while (work.pair < 16) work.step();
+      const int64_t i = tile.gi - begin_i, j = tile.gj - begin_j;
+      work.begin(tile.scores, row_factor_ + tile.gi * kGroup, row_factor_ + tile.gj * kGroup);
+      work.to.a0 = weights_a + 2 * i * row_step + j * step;
+      work.to.a1 = work.to.a0 + row_step;
+      work.to.b0 = weights_b + 2 * j * row_step + i * step;
+      work.to.b1 = work.to.b0 + row_step;
+      if (pairs_.is_special(tile.gi, tile.gj)) {
+        work.masked([&](int r) { return pairs_.negatives(tile.gi * kGroup + r, tile.gj); });
+      }
+    };
     int current = 0;
     for (int64_t gi = begin_i; gi < end_i; ++gi) {
       for (int64_t gj = diagonal ? gi : begin_j; gj < end_j; ++gj) {
-        zero_accumulators();
-        multiply<Parts>(panels_.rows_of(panels_.a, gi), panels_.rows_of(panels_.b, gj),
-                        int(panels_.depth), [&] { work.step(); });
-        store_accumulators(scores[current], 16 * kGroup, 16, kGroup * sizeof(float));
-        while (work.pair < 16) work.step();
-        const int64_t i = gi - begin_i, j = gj - begin_j;
-        work.begin(scores[current], row_factor_ + gi * kGroup, row_factor_ + gj * kGroup);
-        work.to.a0 = weights_a + 2 * i * row_step + j * step;
-        work.to.a1 = work.to.a0 + row_step;
-        work.to.b0 = weights_b + 2 * j * row_step + i * step;
-        work.to.b1 = work.to.b0 + row_step;
-        if (pairs_.is_special(gi, gj)) {
-          work.masked([&](int r) { return pairs_.negatives(gi * kGroup + r, gj); });
-        }
+        tiles.push(
+            {gi, gj, scores[current]}, panels_.rows_of(panels_.a, gi), [&] { work.step(); },
+            complete);
         current ^= 1;
       }
     }
+    tiles.finish(complete);
     while (work.pair < 16) work.step();
 
     const int64_t tiles_d = 2 * panels_.depth;

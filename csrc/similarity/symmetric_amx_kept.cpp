@@ -16,6 +16,7 @@
 #include "amx_gradient.h"
 #include "amx_pairs.h"
 #include "amx_panels.h"
+#include "amx_scores.h"
 #include "amx_tiles.h"
 #include "row_stat.h"
 #include "symmetric_amx.h"
@@ -96,23 +97,25 @@ class Worker {
       transpose(panels_.b + g * panels_.group() + at, strip_ + at);
     }
     float positive[kGroup] = {};
+    ScoreTiles<Parts, Parts> tiles(panels_);
     ExpSums<Parts, true> work(c_);
-    for (int64_t j = 0; j < shared_.groups; ++j) {
-      float* scores = shared_.tile(g, j);
-      zero_accumulators();
-      multiply<Parts>(panels_.rows_of(strip_, 0), panels_.rows_of(panels_.b, j), int(panels_.depth),
-                      [&] { work.step(); });
-      store_accumulators(scores, 16 * kGroup, 16, kGroup * sizeof(float));
+    auto complete = [&](const ScoreTile& tile) {
       while (work.pair < 16) work.step();
-      if (shared_.pairs.is_special(g, j)) {
-        shared_.pairs.visit_positives(g, j, scores, [&](int64_t i, int64_t, float score) {
-          positive[i - g * kGroup] = score;
-        });
-        work.masked(scores, [&](int r) { return shared_.pairs.negatives(g * kGroup + r, j); });
+      if (shared_.pairs.is_special(g, tile.gj)) {
+        shared_.pairs.visit_positives(
+            g, tile.gj, tile.scores,
+            [&](int64_t i, int64_t, float score) { positive[i - g * kGroup] = score; });
+        work.masked(tile.scores,
+                    [&](int r) { return shared_.pairs.negatives(g * kGroup + r, tile.gj); });
       } else {
-        work.begin(scores);
+        work.begin(tile.scores);
       }
+    };
+    for (int64_t j = 0; j < shared_.groups; ++j) {
+      tiles.push(
+          {g, j, shared_.tile(g, j)}, panels_.rows_of(strip_, 0), [&] { work.step(); }, complete);
     }
+    tiles.finish(complete);
     while (work.pair < 16) work.step();
     for (int r = 0; r < kGroup; ++r) {
       weigh(g * kGroup + r, {_mm512_reduce_add_ps(work.rows[r]), positive[r]});

@@ -51,8 +51,8 @@ def _isas() -> dict[str, Isa]:
             Isa("AVX512", avx512, frozenset(_AVX512)),
             Isa(
                 "AMX",
-                (*avx512, "-mavx512bf16", "-mamx-tile", "-mamx-bf16"),
-                frozenset((*_AVX512, "avx512_bf16", "amx_tile", "amx_bf16")),
+                (*avx512, "-mavx512bf16", "-mamx-tile", "-mamx-bf16", "-mamx-int8"),
+                frozenset((*_AVX512, "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8")),
             ),
         ]
     return {isa.name: isa for isa in isas}

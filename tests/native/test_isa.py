@@ -15,7 +15,7 @@ x86 = pytest.mark.skipif("AVX2" not in flags.ISAS, reason="not an x86 machine")
 
 if "AMX" in flags.ISAS:
     FULL = frozenset[str]().union(*(isa.cpu_features for isa in flags.ISAS.values()))
-    NO_AMX = FULL - {"amx_tile", "amx_bf16"}
+    NO_AMX = FULL - {"amx_tile", "amx_bf16", "amx_int8"}
 
 
 @x86
@@ -44,7 +44,7 @@ def test_own_variable_overrules() -> None:
 def test_own_variable_cannot_ask_for_the_impossible() -> None:
     with pytest.raises(NativeUnavailable, match=r"'sse9'; on this machine: default, avx2"):
         candidates({ENVIRONMENT: "sse9"}, "AVX512", FULL)
-    with pytest.raises(NativeUnavailable, match="this CPU lacks amx_bf16 amx_tile"):
+    with pytest.raises(NativeUnavailable, match="this CPU lacks amx_bf16 amx_int8 amx_tile"):
         candidates({ENVIRONMENT: "amx"}, "AVX512", NO_AMX)
 
 

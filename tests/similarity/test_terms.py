@@ -82,6 +82,25 @@ class TestDrawn:
         finally:
             torch.set_float32_matmul_precision(before)
 
+    @pytest.mark.parametrize("q_size, k_size", [(1e-25, 1e25), (1e30, 1e-30)])
+    def test_operands_far_from_one(self, implementation, q_size, k_size):
+        """Yet the logits are ordinary."""
+        variant = {"names": ["q", "k", "scale", "bias"]}
+        variant["target"] = draw_target(40, 50, 0.8)
+        tensors = CONTRACT.make(torch.float32, variant, 5, 40, 50, 70)
+        tensors["q"], tensors["k"] = tensors["q"] * q_size, tensors["k"] * k_size
+        CONTRACT.check(tensors, variant)
+
+    @pytest.mark.parametrize("size", [1e2, 1e5])
+    @pytest.mark.parametrize("where", [("q",), ("k",), ("q", "k")], ids="-".join)
+    def test_a_feature_that_dwarfs_the_others(self, implementation, size, where):
+        variant = CONTRACT.variants["all"] | {"target": draw_target(40, 50, 0.8)}
+        tensors = CONTRACT.make(torch.float32, variant, 6, 40, 50, 130)
+        for name in where:
+            tensors[name][:, 3] *= size
+            tensors[name] /= size
+        CONTRACT.check(tensors, variant)
+
 
 def test_reference_is_the_formula():
     q, k, bias = torch.randn(3, 2).double(), torch.randn(4, 2).double(), torch.randn(4).double()
