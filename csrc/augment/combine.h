@@ -1,0 +1,53 @@
+// Weighted sums of rows: the vertical half of resizing and blurring.
+#pragma once
+
+#include <cstdint>
+
+#include "lanes.h"
+
+namespace sslk::augment {
+
+template <int kTaps, class T>
+SSLK_INLINE void combine_few(const T* const* rows, const T* weight, int64_t channels, int64_t n,
+                             int64_t in_plane, T* out, int64_t out_plane) {
+  Vec<T> w[kTaps];
+  for (int t = 0; t < kTaps; ++t) w[t] = broadcast(weight[t]);
+  for (int64_t c = 0; c < channels; ++c) {
+    for (int64_t i = 0; i < n; i += kLanes<T>) {
+      Vec<T> sum = load(rows[0] + c * in_plane + i) * w[0];
+      for (int t = 1; t < kTaps; ++t) sum += load(rows[t] + c * in_plane + i) * w[t];
+      store(out + c * out_plane + i, sum);
+    }
+  }
+}
+
+template <int kVectors, class T>
+SSLK_INLINE void combine_columns(const T* const* rows, const T* weight, int64_t taps, int64_t at,
+                                 T* out) {
+  Vec<T> sum[kVectors] = {};
+  for (int64_t t = 0; t < taps; ++t) {
+    const Vec<T> w = broadcast(weight[t]);
+    for (int v = 0; v < kVectors; ++v) sum[v] += load(rows[t] + at + v * kLanes<T>) * w;
+  }
+  for (int v = 0; v < kVectors; ++v) store(out + v * kLanes<T>, sum[v]);
+}
+
+// out = sum over t of weight[t] * rows[t]: n values, rounded up to whole vectors, of each channel.
+template <class T>
+SSLK_INLINE void combine_rows(const T* const* rows, const T* weight, int64_t taps, int64_t channels,
+                              int64_t n, int64_t in_plane, T* out, int64_t out_plane) {
+  if (taps == 1) return combine_few<1>(rows, weight, channels, n, in_plane, out, out_plane);
+  if (taps == 2) return combine_few<2>(rows, weight, channels, n, in_plane, out, out_plane);
+  if (taps == 3) return combine_few<3>(rows, weight, channels, n, in_plane, out, out_plane);
+  for (int64_t c = 0; c < channels; ++c) {
+    const int64_t in = c * in_plane;
+    T* const to = out + c * out_plane;
+    int64_t i = 0;
+    for (; i + 4 * kLanes<T> <= n; i += 4 * kLanes<T>) {
+      combine_columns<4>(rows, weight, taps, in + i, to + i);
+    }
+    for (; i < n; i += kLanes<T>) combine_columns<1>(rows, weight, taps, in + i, to + i);
+  }
+}
+
+}  // namespace sslk::augment
