@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstdint>
 
+#include "../workspace.h"
+#include "combine.h"
 #include "strip.h"
 
 namespace sslk::augment {
@@ -134,6 +136,64 @@ void blur_down(const Gaussian<T>& gaussian, const Strip<T>& image, const T** row
         blur_down_rows<1>(gaussian, rows, strip.stride, out, strip.stride);
       }
       y += block;
+    }
+  }
+}
+
+// Memory of the gradient: pointers and weights of blur_down's, and rows with all that flows out.
+template <class T>
+struct BlurBack {
+  const T** rows;
+  T* weights;
+  T* padded;
+  T* spread;
+
+  static int64_t row_size(int64_t width, int64_t kernel) {
+    return (width + 2 * kernel + 2 * kLanes<T>) / kLanes<T> * kLanes<T>;
+  }
+  static size_t bytes(int64_t width, int64_t kernel) {
+    return Workspace::padded<const T*>(3 * kernel) + Workspace::padded<T>(3 * kernel) +
+           2 * Workspace::padded<T>(row_size(width, kernel));
+  }
+  BlurBack(Workspace& memory, int64_t width, int64_t kernel)
+      : rows(memory.take<const T*>(3 * kernel)),
+        weights(memory.take<T>(3 * kernel)),
+        padded(memory.take<T>(row_size(width, kernel))),
+        spread(memory.take<T>(row_size(width, kernel))) {}
+};
+
+// The transpose of blur_across after blur_down: from the blurred image's gradient to the image's.
+template <class T>
+void blur_back(const Gaussian<T>& gaussian, const BlurBack<T>& memory, const Strip<T>& blurred,
+               const Strip<T>& image) {
+  const int64_t r = gaussian.radius, width = image.width, height = image.rows;
+  std::fill_n(memory.padded, BlurBack<T>::row_size(width, 2 * r + 1), T(0));
+  for (int64_t y = 0; y < height; ++y) {
+    // Row y was read as itself and as its mirror images.
+    int64_t taps = 0;
+    const auto add = [&](int64_t place) {
+      for (int64_t t = -r; t <= r; ++t) {
+        if (place + t < 0 || place + t >= height) continue;
+        memory.rows[taps] = blurred.row(0, place + t);
+        memory.weights[taps++] = gaussian.weights[r + t];
+      }
+    };
+    add(y);
+    if (y > 0 && y <= r) add(-y);
+    if (y < height - 1 && 2 * (height - 1) - y < height + r) add(2 * (height - 1) - y);
+    combine_rows(memory.rows, memory.weights, taps, image.channels, image.stride, image.plane,
+                 image.row(0, y), image.plane);
+
+    for (int64_t c = 0; c < image.channels; ++c) {
+      T* const row = image.row(c, y);
+      std::copy_n(row, width, memory.padded + 2 * r);
+      slide_row(memory.padded, gaussian.weights, 2 * r + 1, width + 2 * r, memory.spread);
+      const T* const middle = memory.spread + r;
+      std::copy_n(middle, width, row);
+      for (int64_t i = 1; i <= r; ++i) {
+        row[i] += middle[-i];
+        row[width - 1 - i] += middle[width - 1 + i];
+      }
     }
   }
 }

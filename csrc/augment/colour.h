@@ -58,7 +58,6 @@ template <class T>
 struct DiffContrast {
   T factor, mean;
   SSLK_INLINE void apply(Vec<T>& x) const { x = (x - mean) * factor + mean; }
-  SSLK_INLINE void reverse(Vec<T>& g) const { g *= factor; }  // without the share of the mean
 };
 
 // ---- Red, green and blue ------------------------------------------------------------------------

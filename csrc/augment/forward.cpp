@@ -132,7 +132,7 @@ bool augment_forward(const Views& call, void* out, const Layout& layout) {
                          false};
         target.stream = large && !program.erased.height && streams(target);
         const Sink<T> sink(call, program, target, {scale.data(), shift.data()});
-        one.run([](int, const Strip<T>&) {}, sink);
+        one.run(sink);
         sink.fill_rest(one.strip());
       }
     }

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "../tensors.h"
+#include "draws.h"
 #include "views.h"
 
 namespace sslk::operators {
@@ -48,6 +49,11 @@ Layout layout_of(const Tensor& x, const char* name) {
   if (x.numel() == 0 || is(false)) return Layout::of(type, c, h, w, false);
   STD_TORCH_CHECK(is(true), name, " is neither contiguous nor channels_last");
   return Layout::of(type, c, h, w, true);
+}
+
+bool same_layout(const Tensor& a, const Tensor& b) {
+  const Layout x = layout_of(a, "gradient"), y = layout_of(b, "images");
+  return x.channel == y.channel && x.row == y.row && x.column == y.column;
 }
 
 Views views_of(const Tensor& images, const Tensor& draws, const std::vector<int64_t>& size,
@@ -120,10 +126,51 @@ void augment_forward_out(const Tensor& images, const Tensor& draws,
   run_forward(call, out);
 }
 
+Tensor augment_backward(const Tensor& grad, const Tensor& images, const Tensor& draws,
+                        const std::vector<int64_t>& size, int64_t blur_kernel,
+                        const std::vector<double>& mean, const std::vector<double>& std,
+                        double erase_value, int64_t stages) {
+  const Views call = views_of(images, draws, size, blur_kernel, mean, std, erase_value, stages);
+  STD_TORCH_CHECK(call.image_layout.type != PixelType::kUint8, "images is not floating");
+  const bool exact = call.image_layout.type == PixelType::kFloat64;
+  STD_TORCH_CHECK(
+      grad.is_contiguous() &&
+          grad.numel() == call.views * call.batch * call.frame.channels * size[0] * size[1] &&
+          grad.scalar_type() == (exact ? ScalarType::Double : ScalarType::Float),
+      "grad is not contiguous [V, B, C, h, w] of the accumulator's dtype");
+  Tensor gradient = torch::stable::empty_like(images);
+  if (gradient.numel() == 0) return gradient;
+  STD_TORCH_CHECK(same_layout(gradient, images), "images has strides with gaps");
+  const bool fits =
+      exact ? augment::augment_backward(call, const_data<double>(grad), data<char>(gradient))
+            : augment::augment_backward(call, const_data<float>(grad), data<char>(gradient));
+  STD_TORCH_CHECK(fits, "draws does not fit these images and views");
+  return gradient;
+}
+
+Tensor augment_draws(const Tensor& sample_ids, const std::vector<double>& numbers, int64_t seed,
+                     int64_t epoch, int64_t height, int64_t width) {
+  STD_TORCH_CHECK(sample_ids.dim() == 1 && sample_ids.is_contiguous() &&
+                      sample_ids.scalar_type() == ScalarType::Long,
+                  "sample_ids is not contiguous [B] int64");
+  STD_TORCH_CHECK(numbers.size() % augment::kNumbers == 0, "numbers are not 64 for each view");
+  STD_TORCH_CHECK(epoch >= 0 && epoch < (1 << 24), "epoch is not in [0, 2**24)");
+  STD_TORCH_CHECK(height >= 1 && width >= 1, "the images have no pixels");
+  const int64_t views = int64_t(numbers.size()) / augment::kNumbers, batch = sample_ids.size(0);
+  Tensor rows =
+      torch::stable::new_empty(sample_ids, {views, batch, augment::kRowLength}, ScalarType::Float);
+  if (rows.numel() == 0) return rows;
+  augment::draw(const_data<int64_t>(sample_ids), batch, numbers.data(), views, uint64_t(seed),
+                uint32_t(epoch), height, width, data<float>(rows));
+  return rows;
+}
+
 }  // namespace
 }  // namespace sslk::operators
 
 STABLE_TORCH_LIBRARY_IMPL(sslkernels, CPU, m) {
+  m.impl("augment_draws", TORCH_BOX(&sslk::operators::augment_draws));
+  m.impl("augment_backward", TORCH_BOX(&sslk::operators::augment_backward));
   m.impl("augment_forward", TORCH_BOX(&sslk::operators::augment_forward));
   m.impl("augment_forward_out", TORCH_BOX(&sslk::operators::augment_forward_out));
 }

@@ -3,6 +3,7 @@
 
 #include "colour.h"
 #include "hue.h"
+#include "noise.h"
 #include "program.h"
 
 namespace sslk::augment {
@@ -33,7 +34,7 @@ SSLK_INLINE void for_each_pixel(const Strip<T>& strip, const Stage& stage) {
 
 // mean: what the segment's entry found.
 template <class T>
-void apply_step(const Step& step, T mean, const Strip<T>& strip) {
+void apply_step(const Step& step, T mean, uint64_t noise_seed, const Strip<T>& strip) {
   const T factor = T(step.factor);
   switch (step.op) {
     case Op::kBrightness:
@@ -49,7 +50,7 @@ void apply_step(const Step& step, T mean, const Strip<T>& strip) {
     case Op::kSolarize:
       return for_each_value(strip, Solarize<T>{factor});
     case Op::kNoise:
-      return;
+      return add_noise(strip, noise_seed, factor);
     case Op::kDiffBrightness:
       return for_each_value(strip, DiffBrightness<T>{factor});
     case Op::kDiffSaturation:

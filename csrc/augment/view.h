@@ -6,6 +6,7 @@
 
 #include "blur.h"
 #include "crop.h"
+#include "rotate.h"
 #include "scratch.h"
 #include "steps.h"
 #include "views.h"
@@ -97,30 +98,48 @@ class View {
     }
   }
 
-  // Calls enter(segment, strip) before the steps of a segment and finish(strip) after the last.
-  template <class Enter, class Finish>
-  void run(Enter&& entered, Finish&& finish) {
-    for (int i = 0; i < program_.count; ++i) {
-      const Segment& segment = program_.segments[i];
-      const bool last = i + 1 == program_.count;
-      const Entry next = last ? Entry::kResize : program_.segments[i + 1].entry;
-      double total = 0;
-      for (int64_t y = 0; y < call_.frame.view_height; y += strip_.rows) {
-        const Strip<T> strip = enter(segment.entry, y);
-        entered(i, strip);
-        for (int s = 0; s < segment.count; ++s) apply_step(segment.steps[s], means_[i], strip);
-        if (last) {
-          finish(strip);
-        } else {
-          total += leave(next, strip);
-        }
-      }
-      std::swap(before_, after_);
-      if (!last) means_[i + 1] = T(total / values_in_mean(next, call_.frame));
-    }
+  // Hands over what comes out of the last step, strip by strip.
+  template <class Finish>
+  void run(Finish&& finish) {
+    for (int i = 0; i + 1 < program_.count; ++i) run_segment(i, [](const Strip<T>&) {});
+    const int last = program_.count - 1;
+    for_each_strip([&](int64_t y) {
+      const Strip<T> strip = enter(program_.segments[last].entry, y);
+      apply_steps(last, strip);
+      finish(strip);
+    });
+  }
+
+  // Any segment but the last, with entered(strip) before the steps.
+  template <class Entered>
+  void run_segment(int i, Entered&& entered) {
+    const Entry next = program_.segments[i + 1].entry;
+    double total = 0;
+    for_each_strip([&](int64_t y) {
+      const Strip<T> strip = enter(program_.segments[i].entry, y);
+      entered(strip);
+      apply_steps(i, strip);
+      total += leave(next, strip);
+    });
+    std::swap(before_, after_);
+    means_[i + 1] = T(total / values_in_mean(next, call_.frame));
+  }
+
+  // What the steps of a segment see, and nothing more.
+  template <class Entered>
+  void enter_segment(int i, Entered&& entered) {
+    for_each_strip([&](int64_t y) { entered(enter(program_.segments[i].entry, y)); });
+  }
+
+  template <class F>
+  void for_each_strip(F&& f) const {
+    for (int64_t y = 0; y < call_.frame.view_height; y += strip_.rows) f(y);
   }
 
   const Strip<T>& strip() const { return strip_; }
+  T mean(int segment) const { return means_[segment]; }
+  const CropBands<T>& bands() const { return bands_; }
+  const Gaussian<T>& gaussian() const { return gaussian_; }
 
  private:
   // The rows from y on, as they are before the steps of a segment.
@@ -143,9 +162,17 @@ class View {
         blur_down(gaussian_, before_, blurred_rows_, strip);
         break;
       case Entry::kRotate:
+        rotate(Rotation<T>(program_.rotation, before_.rows, before_.width), before_, strip);
         break;
     }
     return strip;
+  }
+
+  void apply_steps(int i, const Strip<T>& strip) const {
+    const Segment& segment = program_.segments[i];
+    for (int s = 0; s < segment.count; ++s) {
+      apply_step(segment.steps[s], means_[i], program_.noise_seed, strip);
+    }
   }
 
   // Keeps what the next entry needs of a strip. Returns its share of the sum that it needs.
