@@ -1,0 +1,1 @@
+"""Augmentation: from images and a policy to views, exact, replayable and differentiable."""
