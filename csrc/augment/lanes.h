@@ -109,9 +109,9 @@ template <class T>
 SSLK_INLINE Vec<T> gather(const T* from, Vec<Index<T>> at) {
 #if defined(__AVX512F__)
   if constexpr (sizeof(T) == 4)
-    return as<Vec<T>>(_mm512_i32gather_ps(as<__m512i>(at), from, 4));
+    return as<Vec<T>>(_mm512_mask_i32gather_ps(__m512{}, 0xffff, as<__m512i>(at), from, 4));
   else
-    return as<Vec<T>>(_mm512_i64gather_pd(as<__m512i>(at), from, 8));
+    return as<Vec<T>>(_mm512_mask_i64gather_pd(__m512d{}, 0xff, as<__m512i>(at), from, 8));
 #elif defined(__AVX2__)
   if constexpr (sizeof(T) == 4)
     return as<Vec<T>>(_mm256_i32gather_ps(from, as<__m256i>(at), 4));

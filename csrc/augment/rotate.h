@@ -30,9 +30,10 @@ class Rotation {
   template <class F>
   SSLK_INLINE void corners(int64_t y, int64_t x, F&& f) const {
     const Vec<T> right = to_float<T>(lane_numbers<T>() + Index<T>(x)) - middle_x_;
-    const T down = T(y) - middle_y_;
-    const Vec<T> from_x = right * cos_ - sin_ * down + middle_x_;
-    const Vec<T> from_y = right * sin_ + cos_ * down + middle_y_;
+    const Vec<T> down = broadcast(T(y) - middle_y_);
+    // Rounding by rounding as the definition: one ulp of a position moves a weight by 1e-5.
+    const Vec<T> from_x = rounded(right * cos_) - rounded(down * sin_) + middle_x_;
+    const Vec<T> from_y = rounded(right * sin_) + rounded(down * cos_) + middle_y_;
     const Vec<T> left = floor(from_x), top = floor(from_y);
     for (int dy = 0; dy < 2; ++dy) {
       for (int dx = 0; dx < 2; ++dx) {
