@@ -49,8 +49,8 @@ def block(seed: int, stream: int, ids: Tensor, index: Tensor, epoch: int = 0) ->
     return philox4x32(counter, (seed & _MASK, (seed >> 32) & _MASK))
 
 
-def philox4x32(counter: Words, key: tuple[int, int]) -> Words:
-    """The bijection itself, on words in [0, 2**32)."""
+def philox4x32(counter: Words, key: tuple[int | Tensor, int | Tensor]) -> Words:
+    """The bijection itself, on words in [0, 2**32); counters and keys may broadcast."""
     c0, c1, c2, c3 = counter
     for i in range(_ROUNDS):
         high0, low0 = _multiply(_MULTIPLIERS[0], c0)
