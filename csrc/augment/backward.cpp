@@ -29,7 +29,7 @@ class ViewGradient {
     for (int i = 0; i < program.count; ++i) {
       if (needs_input(program.segments[i])) total += image_bytes<T>(frame, frame.view_height);
     }
-    total += size_t(most_steps(program)) * image_bytes<T>(frame, strip_rows<T>(frame));
+    total += size_t(most_steps(program)) * image_bytes<T>(frame, strip_rows<T>(frame, program));
     if (program.blur_sigma > 0) total += BlurBack<T>::bytes(frame.view_width, call.blur_kernel);
     return total;
   }
@@ -46,7 +46,7 @@ class ViewGradient {
       }
     }
     for (int i = 0; i < most_steps(program); ++i) {
-      inputs_[i] = take_image<T>(memory, frame, strip_rows<T>(frame));
+      inputs_[i] = take_image<T>(memory, frame, strip_rows<T>(frame, program));
     }
   }
 
@@ -72,6 +72,22 @@ class ViewGradient {
   }
 
  private:
+  // The rows of the gradient as a source for Resampler.
+  struct GradientRows {
+    const Strip<T>& image;
+
+    void read(int64_t i, T* to, int64_t plane) const {
+      for (int64_t c = 0; c < image.channels; ++c) {
+        std::copy_n(image.row(c, i), image.stride, to + c * plane);
+      }
+    }
+    bool spread(const Bands<T>& bands, int64_t i, int64_t n, const RowsAt<T>& out) const {
+      spread_rows<T, T>(bands, image.channels, n, {image.row(0, i), image.plane, image.stride},
+                        out);
+      return true;
+    }
+  };
+
   static int64_t padded_crop(const Box& crop) {
     return (crop.width + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
   }
@@ -179,11 +195,7 @@ class ViewGradient {
     const int64_t plane = padded_crop(crop);
     T* const row = memory_.take<T>(frame.channels * plane);
     for (int64_t i = 0; i < crop.height; ++i) {
-      resampler.row(i, row, plane, [&](int64_t from, T* to, int64_t to_plane) {
-        for (int64_t c = 0; c < frame.channels; ++c) {
-          std::copy_n(gradient_.row(c, from), gradient_.stride, to + c * to_plane);
-        }
-      });
+      resampler.rows(i, 1, {row, plane, 0}, GradientRows{gradient_});
       for (int64_t c = 0; c < frame.channels; ++c) {
         T* __restrict const out = total.row(c, crop.top + i) + crop.left;
         const T* __restrict const in = row + c * plane;
@@ -202,15 +214,11 @@ class ViewGradient {
   Strip<T> inputs_[10];  // [step]: what it saw of a strip
 };
 
-// An image of the input's size, all zero.
-template <class T>
-Strip<T> take_total(Workspace& memory, const Frame& frame) {
-  Frame whole = frame;
-  whole.view_height = frame.height;
-  whole.view_width = frame.width;
-  const Strip<T> total = take_image<T>(memory, whole, frame.height);
-  std::fill_n(total.data, total.channels * total.plane, T(0));
-  return total;
+// The images' own size in the place of the views'.
+Frame whole_image(Frame frame) {
+  frame.view_height = frame.height;
+  frame.view_width = frame.width;
+  return frame;
 }
 
 }  // namespace
@@ -220,6 +228,7 @@ bool augment_backward(const Views& call, const T* view_gradient, void* gradient)
   const Frame& frame = call.frame;
   const Layout& layout = call.image_layout;
   const int64_t view_size = frame.channels * frame.view_height * frame.view_width;
+  const Frame whole = whole_image(frame);
   const std::vector<T> ones(frame.channels, T(1)), zeros(frame.channels, T(0));
 
   std::atomic<int64_t> next{0};
@@ -228,9 +237,9 @@ bool augment_backward(const Views& call, const T* view_gradient, void* gradient)
     Scratch total_scratch, scratch;
     Program program;
     for (int64_t image; (image = next.fetch_add(1, std::memory_order_relaxed)) < call.batch;) {
-      const size_t bytes =
-          Workspace::padded<T>(frame.channels * frame.height * (frame.width + kLanes<T>));
-      const Strip<T> total = take_total<T>(total_scratch.prepare(bytes), frame);
+      Workspace& kept = total_scratch.prepare(image_bytes<T>(whole, frame.height));
+      const Strip<T> total = take_image<T>(kept, whole, frame.height);
+      std::fill_n(total.data, total.channels * total.plane, T(0));
       for (int64_t view = 0; view < call.views; ++view) {
         const int64_t place = view * call.batch + image;
         if (!read_row(call.draws + place * kRowLength, frame, program)) {

@@ -23,10 +23,12 @@ namespace {
 // Inputs rise or fall with outputs, so that the ends of a block show its range.
 template <class T>
 void find_ranges(Bands<T>& bands) {
+  bands.widest = 0;
   for (int64_t b = 0; b < bands.blocks(); ++b) {
     const int64_t left = b * kLanes<T>, right = left + kLanes<T> - 1;
     bands.base[b] = std::min(bands.first[left], bands.first[right]);
     bands.reach[b] = std::max(bands.last[left], bands.last[right]) - bands.base[b] + 1;
+    bands.widest = std::max(bands.widest, bands.reach[b]);
   }
 }
 

@@ -21,6 +21,7 @@ struct Bands {
   T* weights = nullptr;       // [block of kLanes outputs][taps][kLanes]
   Index<T>* base = nullptr;   // [block]: its smallest input
   Index<T>* reach = nullptr;  // [block]: its largest input - base + 1
+  Index<T> widest = 0;        // of all reaches
 
   int64_t blocks() const { return (outputs + kLanes<T> - 1) / kLanes<T>; }
   T weight(int64_t i, int64_t t) const {

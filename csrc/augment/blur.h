@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "../workspace.h"
+#include "blur_loops.h"
 #include "combine.h"
 #include "strip.h"
 
@@ -27,7 +28,7 @@ struct Gaussian {
   void fill(T* memory, int64_t kernel, double sigma) {
     const int64_t half = kernel / 2;
     const auto at = [&](int64_t i) { return std::exp(-0.5 * double(i * i) / (sigma * sigma)); };
-    const double smallest = sizeof(T) == 8 ? 0.0 : 1e-8;
+    const double smallest = sizeof(T) == 8 ? 0.0 : 0x1p-24;
     double total = 1;
     radius = 0;
     for (int64_t i = 1; i <= half; ++i) {
@@ -39,28 +40,14 @@ struct Gaussian {
   }
 };
 
-template <int kVectors, class T>
-SSLK_INLINE void slide(const T* in, const T* weights, int64_t taps, T* out) {
-  Vec<T> sum[kVectors] = {};
-  for (int64_t t = 0; t < taps; ++t) {
-    const Vec<T> w = broadcast(weights[t]);
-    for (int v = 0; v < kVectors; ++v) sum[v] += load(in + t + v * kLanes<T>) * w;
-  }
-  for (int v = 0; v < kVectors; ++v) store(out + v * kLanes<T>, sum[v]);
-}
-
-// out[i] = sum over t of weights[t] * in[i + t], n values rounded up to whole vectors.
+// Values before a row, for its mirrored end, and in all with both ends.
 template <class T>
-SSLK_INLINE void slide_row(const T* in, const T* weights, int64_t taps, int64_t n, T* out) {
-  int64_t i = 0;
-  for (; i + 4 * kLanes<T> <= n; i += 4 * kLanes<T>) slide<4>(in + i, weights, taps, out + i);
-  for (; i < n; i += kLanes<T>) slide<1>(in + i, weights, taps, out + i);
+int64_t mirrored_margin(int64_t radius) {
+  return (radius + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
 }
-
-// Values that a row takes with its mirrored ends.
 template <class T>
 int64_t mirrored_row_size(int64_t width, int64_t kernel) {
-  return (width + kernel + 2 * kLanes<T>) / kLanes<T> * kLanes<T>;
+  return width + 2 * mirrored_margin<T>(kernel / 2) + 8 * kLanes<T>;
 }
 
 // Rows of a strip, blurred along the row, to the same rows of an image.
@@ -68,7 +55,8 @@ template <class T>
 void blur_across(const Gaussian<T>& gaussian, const Strip<T>& strip, T* scratch,
                  const Strip<T>& out) {
   const int64_t r = gaussian.radius, width = strip.width;
-  T* const middle = scratch + r;
+  const SlideRow<T> slide_row = row_slide<T>(r);
+  T* const middle = scratch + mirrored_margin<T>(r);
   for (int64_t c = 0; c < strip.channels; ++c) {
     for (int64_t y = 0; y < strip.rows; ++y) {
       std::copy_n(strip.row(c, y), width, middle);
@@ -76,46 +64,9 @@ void blur_across(const Gaussian<T>& gaussian, const Strip<T>& strip, T* scratch,
         middle[-i] = middle[i];
         middle[width - 1 + i] = middle[width - 1 - i];
       }
-      slide_row(scratch, gaussian.weights, 2 * r + 1, width, out.row(c, y));
+      slide_row(middle, gaussian.weights + r, r, width, out.row(c, y));
     }
   }
-}
-
-// kRows rows of a column of vectors; rows[i] is the mirrored row i - radius.
-template <int kRows, int kVectors, class T>
-SSLK_INLINE void blur_down_block(const Gaussian<T>& gaussian, const T* const* rows, int64_t at,
-                                 T* out, int64_t stride) {
-  const int64_t last = 2 * gaussian.radius;
-  Vec<T> sum[kRows][kVectors] = {};
-  const auto add = [&](int64_t i, auto inside) {
-    Vec<T> x[kVectors];
-    for (int v = 0; v < kVectors; ++v) x[v] = load(rows[i] + at + v * kLanes<T>);
-    for (int j = 0; j < kRows; ++j) {
-      if (!inside(i - j)) continue;
-      const Vec<T> w = broadcast(gaussian.weights[i - j]);
-      for (int v = 0; v < kVectors; ++v) sum[j][v] += x[v] * w;
-    }
-  };
-  // Rows that all outputs use lie between those that only some do.
-  const auto some = [&](int64_t t) { return t >= 0 && t <= last; };
-  const auto all = [](int64_t) { return true; };
-  int64_t i = 0;
-  for (; i < kRows - 1; ++i) add(i, some);
-  for (; i <= last; ++i) add(i, all);
-  for (; i < kRows + last; ++i) add(i, some);
-  for (int j = 0; j < kRows; ++j) {
-    for (int v = 0; v < kVectors; ++v) store(out + j * stride + v * kLanes<T>, sum[j][v]);
-  }
-}
-
-template <int kRows, class T>
-SSLK_INLINE void blur_down_rows(const Gaussian<T>& gaussian, const T* const* rows, int64_t n,
-                                T* out, int64_t stride) {
-  int64_t i = 0;
-  for (; i + 2 * kLanes<T> <= n; i += 2 * kLanes<T>) {
-    blur_down_block<kRows, 2>(gaussian, rows, i, out + i, stride);
-  }
-  for (; i < n; i += kLanes<T>) blur_down_block<kRows, 1>(gaussian, rows, i, out + i, stride);
 }
 
 // Rows of a strip from those of an image, blurred down the columns. rows: kernel + 3 pointers.
@@ -123,19 +74,22 @@ template <class T>
 void blur_down(const Gaussian<T>& gaussian, const Strip<T>& image, const T** rows,
                const Strip<T>& strip) {
   const int64_t r = gaussian.radius;
+  const BlurColumns<T> blur_columns = columns_blur<T>(r);
   for (int64_t c = 0; c < strip.channels; ++c) {
-    for (int64_t y = 0; y < strip.rows;) {
-      const int64_t block = y + 4 <= strip.rows ? 4 : 1;
-      for (int64_t i = 0; i < block + 2 * r; ++i) {
+    for (int64_t y = 0; y < strip.rows; y += kBlurRows) {
+      const int64_t n = std::min(kBlurRows, strip.rows - y);
+      for (int64_t i = 0; i < n + 2 * r; ++i) {
         rows[i] = image.row(c, mirrored(strip.top + y + i - r, image.rows));
       }
       T* const out = strip.row(c, y);
-      if (block == 4) {
-        blur_down_rows<4>(gaussian, rows, strip.stride, out, strip.stride);
-      } else {
-        blur_down_rows<1>(gaussian, rows, strip.stride, out, strip.stride);
+      if (n == kBlurRows && blur_columns) {
+        blur_columns(gaussian.weights + r, rows, strip.stride, out, strip.stride);
+        continue;
       }
-      y += block;
+      for (int64_t i = 0; i < n; ++i) {
+        combine_rows(rows + i, gaussian.weights, 2 * r + 1, 1, strip.stride, 0,
+                     out + i * strip.stride, 0);
+      }
     }
   }
 }
@@ -149,7 +103,7 @@ struct BlurBack {
   T* spread;
 
   static int64_t row_size(int64_t width, int64_t kernel) {
-    return (width + 2 * kernel + 2 * kLanes<T>) / kLanes<T> * kLanes<T>;
+    return width + 2 * kernel + 9 * kLanes<T>;
   }
   static size_t bytes(int64_t width, int64_t kernel) {
     return Workspace::padded<const T*>(3 * kernel) + Workspace::padded<T>(3 * kernel) +
@@ -167,7 +121,9 @@ template <class T>
 void blur_back(const Gaussian<T>& gaussian, const BlurBack<T>& memory, const Strip<T>& blurred,
                const Strip<T>& image) {
   const int64_t r = gaussian.radius, width = image.width, height = image.rows;
+  const SlideRow<T> slide_row = row_slide<T>(r);
   std::fill_n(memory.padded, BlurBack<T>::row_size(width, 2 * r + 1), T(0));
+  T* const begin = memory.padded + mirrored_margin<T>(r);
   for (int64_t y = 0; y < height; ++y) {
     // Row y was read as itself and as its mirror images.
     int64_t taps = 0;
@@ -186,8 +142,8 @@ void blur_back(const Gaussian<T>& gaussian, const BlurBack<T>& memory, const Str
 
     for (int64_t c = 0; c < image.channels; ++c) {
       T* const row = image.row(c, y);
-      std::copy_n(row, width, memory.padded + 2 * r);
-      slide_row(memory.padded, gaussian.weights, 2 * r + 1, width + 2 * r, memory.spread);
+      std::copy_n(row, width, begin + r);
+      slide_row(begin, gaussian.weights + r, r, width + 2 * r, memory.spread);
       const T* const middle = memory.spread + r;
       std::copy_n(middle, width, row);
       for (int64_t i = 1; i <= r; ++i) {

@@ -7,17 +7,28 @@
 
 namespace sslk::augment {
 
-template <int kTaps, class T>
-SSLK_INLINE void combine_few(const T* const* rows, const T* weight, int64_t channels, int64_t n,
-                             int64_t in_plane, T* out, int64_t out_plane) {
+// Few taps: the weights stay in registers.
+template <int kTaps, int kChannels, class T>
+SSLK_INLINE void combine_few(const T* const* rows, const T* weight, int64_t n, int64_t in_plane,
+                             T* out, int64_t out_plane) {
   Vec<T> w[kTaps];
   for (int t = 0; t < kTaps; ++t) w[t] = broadcast(weight[t]);
-  for (int64_t c = 0; c < channels; ++c) {
-    for (int64_t i = 0; i < n; i += kLanes<T>) {
+  for (int64_t i = 0; i < n; i += kLanes<T>) {
+    for (int c = 0; c < kChannels; ++c) {
       Vec<T> sum = load(rows[0] + c * in_plane + i) * w[0];
       for (int t = 1; t < kTaps; ++t) sum += load(rows[t] + c * in_plane + i) * w[t];
       store(out + c * out_plane + i, sum);
     }
+  }
+}
+template <int kTaps, class T>
+SSLK_INLINE void combine_few(const T* const* rows, const T* weight, int64_t channels, int64_t n,
+                             int64_t in_plane, T* out, int64_t out_plane) {
+  if (channels == 3) return combine_few<kTaps, 3>(rows, weight, n, in_plane, out, out_plane);
+  const T* at[kTaps];
+  for (int64_t c = 0; c < channels; ++c) {
+    for (int t = 0; t < kTaps; ++t) at[t] = rows[t] + c * in_plane;
+    combine_few<kTaps, 1>(at, weight, n, in_plane, out + c * out_plane, out_plane);
   }
 }
 

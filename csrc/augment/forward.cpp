@@ -90,7 +90,7 @@ bool streams(const Target& target) {
 }
 
 // Views that are together larger than this are not written through the caches.
-constexpr int64_t kCachedBytes = int64_t(8) << 20;
+constexpr int64_t kCachedBytes = int64_t(4) << 20;
 
 }  // namespace
 

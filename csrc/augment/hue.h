@@ -72,10 +72,11 @@ class Hue {
 
   SSLK_INLINE Pixel take_apart(Vec<T> r, Vec<T> g, Vec<T> b) const {
     Pixel p;
+    // A channel that is NaN makes the pixel NaN: blue through most, green through least, red
+    // through the difference, which then is one with red.
     p.most = larger(larger(r, g), b);
-    p.least = smaller(smaller(r, g), b);
-    // NaN in any channel makes the pixel NaN, as the sum does and the comparisons do not.
-    p.chroma = p.most - p.least + (r + g + b) * T(0);
+    p.least = smaller(smaller(b, r), g);
+    p.chroma = p.most - p.least;
     const auto red = r == p.most, green = g == p.most;
     p.turn = red ? broadcast(shift_) : green ? broadcast(shift_ + 2) : broadcast(shift_ + 4);
     const Vec<T> difference = red ? g - b : green ? b - r : r - g;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "blur.h"
@@ -14,8 +15,7 @@
 namespace sslk::augment {
 
 // Values of a plane that a strip has, roughly.
-constexpr int64_t kStripValues = 512;
-constexpr int64_t kLeastStripRows = 4;
+constexpr int64_t kStripValues = 256;
 
 template <class T>
 int64_t padded_width(const Frame& frame) {
@@ -23,26 +23,38 @@ int64_t padded_width(const Frame& frame) {
 }
 
 template <class T>
-int64_t strip_rows(const Frame& frame) {
-  const int64_t rows = std::max(kLeastStripRows, kStripValues / padded_width<T>(frame));
-  return std::min(rows, frame.view_height);
+int64_t strip_rows(const Frame& frame, const Program& program) {
+  const int64_t wide = std::bit_width(uint64_t(padded_width<T>(frame) - 1));  // no division
+  const int64_t least = program.blur_sigma > 0 ? kBlurRows : 1;
+  return std::min(std::max(least, kStripValues >> wide), frame.view_height);
+}
+
+// Planes a multiple of 4 KiB apart would slow each other down, loads waiting for stores.
+template <class T>
+int64_t plane_size(const Frame& frame, int64_t rows) {
+  return rows * padded_width<T>(frame) + kLanes<T>;
 }
 
 template <class T>
 Strip<T> take_image(Workspace& memory, const Frame& frame, int64_t rows) {
   Strip<T> image;
   image.stride = padded_width<T>(frame);
-  image.plane = rows * image.stride;
+  image.plane = plane_size<T>(frame, rows);
   image.channels = frame.channels;
   image.width = frame.view_width;
   image.rows = rows;
-  image.data = memory.take<T>(image.channels * image.plane);
+  image.data = memory.take<T>(image.channels * image.plane + kOverread<T>);
   return image;
 }
 
 template <class T>
 size_t image_bytes(const Frame& frame, int64_t rows) {
-  return Workspace::padded<T>(frame.channels * rows * padded_width<T>(frame));
+  return Workspace::padded<T>(frame.channels * plane_size<T>(frame, rows) + kOverread<T>);
+}
+
+// Whether a segment changes the pixels where they are, only with a number that it waited for.
+inline bool uses_mean(Entry entry) {
+  return entry == Entry::kLumaMean || entry == Entry::kOverallMean;
 }
 
 // How many values the mean is one of.
@@ -52,9 +64,15 @@ inline double values_in_mean(Entry entry, const Frame& frame) {
   return luma ? pixels : pixels * double(frame.channels);
 }
 
-inline const char* image_pointer(const Views& call, int64_t image) {
+template <class T>
+CropRows<T> rows_of_crop(const Views& call, const Program& program, int64_t image) {
   const Layout& layout = call.image_layout;
-  return static_cast<const char*>(call.images) + image * layout.image * pixel_bytes(layout.type);
+  const Box& crop = program.crop;
+  const int64_t first = image * layout.image + crop.top * layout.row + crop.left * layout.column;
+  const int64_t bytes = pixel_bytes(layout.type);
+  const char* const images = static_cast<const char*>(call.images);
+  return {layout, call.frame.channels, crop.width, images + first * bytes,
+          images + call.batch * layout.image * bytes};
 }
 
 // One view of one image.
@@ -67,7 +85,7 @@ class View {
         CropBands<T>::bytes(program, frame) +
         Resampler<T>::bytes(program.crop.width, frame.view_width,
                             resize_taps(program.crop.height, frame.view_height), frame.channels) +
-        image_bytes<T>(frame, strip_rows<T>(frame));
+        image_bytes<T>(frame, strip_rows<T>(frame, program));
     if (program.count > 1) total += 2 * image_bytes<T>(frame, frame.view_height);
     if (program.blur_sigma > 0) {
       total += Workspace::padded<T>(call.blur_kernel) +
@@ -80,12 +98,11 @@ class View {
   View(Workspace& memory, const Views& call, const Program& program, int64_t image)
       : call_(call),
         program_(program),
-        image_(image_pointer(call, image)),
-        read_row_(row_reader<T>(call.image_layout.type)),
+        crop_(rows_of_crop<T>(call, program, image)),
         bands_(memory, program, call.frame,
                call.image_layout.type == PixelType::kUint8 ? T(1) / T(255) : T(1)),
         resampler_(memory, bands_.x, bands_.y, call.frame.channels),
-        strip_(take_image<T>(memory, call.frame, strip_rows<T>(call.frame))) {
+        strip_(take_image<T>(memory, call.frame, strip_rows<T>(call.frame, program))) {
     const Frame& frame = call.frame;
     if (program.count > 1) {
       before_ = take_image<T>(memory, frame, frame.view_height);
@@ -103,8 +120,7 @@ class View {
   void run(Finish&& finish) {
     for (int i = 0; i + 1 < program_.count; ++i) run_segment(i, [](const Strip<T>&) {});
     const int last = program_.count - 1;
-    for_each_strip([&](int64_t y) {
-      const Strip<T> strip = enter(program_.segments[last].entry, y);
+    enter_segment(last, [&](const Strip<T>& strip) {
       apply_steps(last, strip);
       finish(strip);
     });
@@ -113,22 +129,34 @@ class View {
   // Any segment but the last, with entered(strip) before the steps.
   template <class Entered>
   void run_segment(int i, Entered&& entered) {
-    const Entry next = program_.segments[i + 1].entry;
+    const Entry entry = program_.segments[i].entry, next = program_.segments[i + 1].entry;
+    // Unless what comes next changes the strip on its way into an image, it lies there already.
+    const bool direct = next != Entry::kBlur;
     double total = 0;
     for_each_strip([&](int64_t y) {
-      const Strip<T> strip = enter(program_.segments[i].entry, y);
+      const Strip<T> strip = uses_mean(entry) ? rows_of(before_, y)
+                             : direct         ? rows_of(after_, y)
+                                              : rows_of(strip_, y);
+      enter(entry, strip);
       entered(strip);
       apply_steps(i, strip);
-      total += leave(next, strip);
+      if (next == Entry::kBlur) blur_across(gaussian_, strip, mirrored_row_, rows_of(after_, y));
+      if (next == Entry::kLumaMean) total += luma_sum(strip);
+      if (next == Entry::kOverallMean) total += overall_sum(strip);
     });
-    std::swap(before_, after_);
+    if (!(uses_mean(entry) && direct)) std::swap(before_, after_);
     means_[i + 1] = T(total / values_in_mean(next, call_.frame));
   }
 
   // What the steps of a segment see, and nothing more.
   template <class Entered>
   void enter_segment(int i, Entered&& entered) {
-    for_each_strip([&](int64_t y) { entered(enter(program_.segments[i].entry, y)); });
+    const Entry entry = program_.segments[i].entry;
+    for_each_strip([&](int64_t y) {
+      const Strip<T> strip = rows_of(uses_mean(entry) ? before_ : strip_, y);
+      enter(entry, strip);
+      entered(strip);
+    });
   }
 
   template <class F>
@@ -142,22 +170,25 @@ class View {
   const Gaussian<T>& gaussian() const { return gaussian_; }
 
  private:
-  // The rows from y on, as they are before the steps of a segment.
-  Strip<T> enter(Entry entry, int64_t y) {
-    Strip<T> strip = strip_;
+  // A strip's rows from y on: those of a whole image, or the strip itself in their place.
+  Strip<T> rows_of(const Strip<T>& from, int64_t y) const {
+    const bool whole = from.rows == call_.frame.view_height;
+    Strip<T> strip = whole ? from.part(y, 0) : from;
     strip.top = y;
     strip.rows = std::min(strip_.rows, call_.frame.view_height - y);
+    return strip;
+  }
+
+  // Fills a strip with what the steps of a segment begin with.
+  void enter(Entry entry, const Strip<T>& strip) {
+    const int64_t y = strip.top;
     switch (entry) {
       case Entry::kResize:
-        for (int64_t i = 0; i < strip.rows; ++i) {
-          resampler_.row(y + i, strip.row(0, i), strip.plane,
-                         [&](int64_t row, T* to, int64_t plane) { read_crop_row(row, to, plane); });
-        }
+        resampler_.rows(y, strip.rows, {strip.data, strip.plane, strip.stride}, crop_);
         break;
       case Entry::kLumaMean:
       case Entry::kOverallMean:
-        copy(before_.part(y, strip.rows), strip);
-        break;
+        break;  // it is the strip
       case Entry::kBlur:
         blur_down(gaussian_, before_, blurred_rows_, strip);
         break;
@@ -165,7 +196,6 @@ class View {
         rotate(Rotation<T>(program_.rotation, before_.rows, before_.width), before_, strip);
         break;
     }
-    return strip;
   }
 
   void apply_steps(int i, const Strip<T>& strip) const {
@@ -175,31 +205,9 @@ class View {
     }
   }
 
-  // Keeps what the next entry needs of a strip. Returns its share of the sum that it needs.
-  double leave(Entry next, const Strip<T>& strip) {
-    const Strip<T> to = after_.part(strip.top, strip.rows);
-    if (next == Entry::kBlur) {
-      blur_across(gaussian_, strip, mirrored_row_, to);
-    } else {
-      copy(strip, to);
-    }
-    if (next == Entry::kLumaMean) return luma_sum(strip);
-    if (next == Entry::kOverallMean) return overall_sum(strip);
-    return 0;
-  }
-
-  void read_crop_row(int64_t row, T* to, int64_t plane) {
-    const Box& crop = program_.crop;
-    const Layout& layout = call_.image_layout;
-    const int64_t first = (crop.top + row) * layout.row + crop.left * layout.column;
-    read_row_(image_ + first * pixel_bytes(layout.type), layout, call_.frame.channels, crop.width,
-              to, plane);
-  }
-
   const Views& call_;
   const Program& program_;
-  const char* image_;
-  const ReadRow<T> read_row_;
+  const CropRows<T> crop_;
   const CropBands<T> bands_;
   Resampler<T> resampler_;
   const Strip<T> strip_;
