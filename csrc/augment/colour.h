@@ -94,19 +94,21 @@ struct Grayscale {
   }
 };
 
-// Distance from the mean of the channels.
+// ---- Any number of channels ---------------------------------------------------------------------
+
+// Distance from the mean of the channels. The matrix is symmetric, so that it is its own gradient.
 template <class T>
-struct DiffSaturation {
-  T factor;
-  SSLK_INLINE void apply(Vec<T>& r, Vec<T>& g, Vec<T>& b) const {
-    const Vec<T> mean = (r + g + b) * T(1.0 / 3);
-    r = (r - mean) * factor + mean;
-    g = (g - mean) * factor + mean;
-    b = (b - mean) * factor + mean;
+void change_distance_from_gray(const Strip<T>& strip, T factor) {
+  const T share = T(1) / T(strip.channels);
+  for (int64_t i = 0; i < strip.count(); i += kLanes<T>) {
+    Vec<T> mean = {};
+    for (int64_t c = 0; c < strip.channels; ++c) mean += load(strip.row(c, 0) + i);
+    mean *= share;
+    for (int64_t c = 0; c < strip.channels; ++c) {
+      T* const p = strip.row(c, 0) + i;
+      store(p, (load(p) - mean) * factor + mean);
+    }
   }
-  SSLK_INLINE void reverse(Vec<T>& dr, Vec<T>& dg, Vec<T>& db) const {
-    apply(dr, dg, db);  // a symmetric matrix
-  }
-};
+}
 
 }  // namespace sslk::augment

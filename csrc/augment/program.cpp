@@ -73,7 +73,8 @@ bool read_row(const float* row, const Frame& frame, Program& program) {
   }
   if (may(kMayDiffColour)) {
     if (row[kDiffBrightness] != 0) add(Op::kDiffBrightness, row[kDiffBrightness]);
-    if (row[kDiffSaturation] != 1) add(Op::kDiffSaturation, row[kDiffSaturation]);
+    if (row[kDiffSaturation] != 1 && frame.channels > 1)
+      add(Op::kDiffSaturation, row[kDiffSaturation]);
     if (row[kDiffContrast] != 1) {
       enter(Entry::kOverallMean);
       add(Op::kDiffContrast, row[kDiffContrast]);

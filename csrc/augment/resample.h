@@ -212,7 +212,9 @@ class Resampler {
     spread_rows<T, T>(x_, channels_, n, {passing_, passing_plane_, passing_row()}, out);
   }
 
-  const Bands<T> x_, y_;
+  // References, here and elsewhere: to copy what was just written, in larger pieces than it was
+  // written in, waits until all stores before are through.
+  const Bands<T>&x_, &y_;
   const int64_t channels_;
   const bool shrinks_;           // y goes first
   const int64_t batch_, slots_;  // slots_ is a power of two

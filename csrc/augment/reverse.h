@@ -96,9 +96,7 @@ double reverse_step(const Step& step, T mean, uint64_t noise_seed, const Strip<T
     case Op::kDiffBrightness:
       break;
     case Op::kDiffSaturation:
-      reverse_pixels(gradient, [&](int64_t, Vec<T>& dr, Vec<T>& dg, Vec<T>& db) {
-        DiffSaturation<T>{factor}.reverse(dr, dg, db);
-      });
+      change_distance_from_gray(gradient, factor);
       break;
     case Op::kDiffContrast: {
       const double total = overall_sum(gradient);

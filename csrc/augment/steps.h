@@ -54,7 +54,7 @@ void apply_step(const Step& step, T mean, uint64_t noise_seed, const Strip<T>& s
     case Op::kDiffBrightness:
       return for_each_value(strip, DiffBrightness<T>{factor});
     case Op::kDiffSaturation:
-      return for_each_pixel(strip, DiffSaturation<T>{factor});
+      return change_distance_from_gray(strip, factor);
     case Op::kDiffContrast:
       return for_each_value(strip, DiffContrast<T>{factor, mean});
   }
