@@ -14,6 +14,8 @@ from sslkernels.checks import accumulate_dtype
 BUDGET = 64 * 2**20
 """Bytes for what one chunk holds at a time."""
 
+_AUTOGRAD = torch._C.DispatchKeySet(torch._C.DispatchKey.AutogradFunctionality)
+
 
 def forward(
     images: Tensor,
@@ -63,12 +65,10 @@ def backward(
     settings = _settings(size, blur_kernel, mean, std, erase_value, stages)
     result = torch.empty_like(images)
     for rows in _chunks(images, draws, settings):
-        total = torch.zeros_like(images[rows], dtype=accumulate_dtype(images.dtype))
+        chunk = images[rows].to(accumulate_dtype(images.dtype))
+        total = torch.zeros_like(chunk)
         for view, row in enumerate(draws):
-            with torch.enable_grad():
-                leaf = images[rows].to(total.dtype, copy=True).requires_grad_()
-                value = reference.augment(leaf, row[None, rows], settings)
-                total += torch.autograd.grad(value, leaf, grad[view : view + 1, rows])[0]
+            total += _pull_back(grad[view, rows], chunk, row[None, rows], settings)
         result[rows] = total
     return result
 
@@ -87,6 +87,17 @@ def empty_views(
 
 def _settings(size, blur_kernel, mean, std, erase_value, stages) -> Settings:
     return Settings(tuple(size), blur_kernel, tuple(mean), tuple(std), erase_value, stages)
+
+
+def _pull_back(grad: Tensor, images: Tensor, row: Tensor, settings: Settings) -> Tensor:
+    """The gradient of one view."""
+    # Around an operator autograd may be switched off, by dispatch modes for one.
+    include = torch._C._dispatch_tls_local_include_set()
+    exclude = torch._C._dispatch_tls_local_exclude_set() - _AUTOGRAD
+    with torch._C._ForceDispatchKeyGuard(include, exclude), torch.enable_grad():
+        leaf = images.detach().requires_grad_()
+        value = reference.augment(leaf, row, settings)[0]
+        return torch.autograd.grad(value, leaf, grad)[0]
 
 
 def _chunks(images: Tensor, draws: Tensor, settings: Settings) -> Iterator[slice]:

@@ -106,24 +106,36 @@ class _Output(NamedTuple):
     channels_last: bool
 
 
-def _output(policy: AugmentPolicy, images: Tensor) -> _Output:
+def _outputs(policies: Sequence[AugmentPolicy], images: Tensor) -> list[_Output]:
+    """One for each policy.
+
+    Stages are those of any of them: where a policy lacks one, its draws say so too, and views that
+    differ in nothing else are made together.
+    """
     channels = images.shape[1]
-    mean, std = policy.mean or (), policy.std or ()
-    if len(mean) == 1:
-        mean, std = mean * channels, std * channels
-    assert isinstance(policy.size, tuple) and policy.blur_kernel is not None
-    settings = Settings(
-        policy.size, policy.blur_kernel, mean, std, float(policy.erase_value), int(policy.stages)
-    )
-    dtype = accumulate_dtype(images.dtype) if policy.dtype is None else policy.dtype
-    return _Output(settings, dtype, policy.channels_last)
+    stages = 0
+    for policy in policies:
+        stages |= int(policy.stages)
+    outputs = []
+    for policy in policies:
+        assert isinstance(policy.size, tuple) and policy.blur_kernel is not None
+        mean, std = policy.mean or (), policy.std or ()
+        if len(mean) == 1:
+            mean, std = mean * channels, std * channels
+        own = stages if policy.blur_kernel // 2 < min(policy.size) else int(policy.stages)
+        settings = Settings(
+            policy.size, policy.blur_kernel, mean, std, float(policy.erase_value), own
+        )
+        dtype = accumulate_dtype(images.dtype) if policy.dtype is None else policy.dtype
+        outputs.append(_Output(settings, dtype, policy.channels_last))
+    return outputs
 
 
 def _views(
     name: str, images: Tensor, rows: Tensor, policies: Sequence[AugmentPolicy], out: Any
 ) -> Any:
     """The views, in one tensor where they fit into one."""
-    outputs = [_output(policy, images) for policy in policies]
+    outputs = _outputs(policies, images)
     first = outputs[0]
     alike = all(o.settings.size == first.settings.size and o.dtype is first.dtype for o in outputs)
     together = all(o == first for o in outputs)
@@ -198,9 +210,12 @@ def _dense(images: Tensor) -> Tensor:
 class _Augment(Function):
     generate_vmap_rule = True
 
+    # Every argument has a name: by their number Dynamo tells that there is no ctx.
     @staticmethod
-    def forward(images, draws, *rest):
-        *settings, dtype, channels_last, name = rest
+    def forward(
+        images, draws, size, kernel, mean, std, erase_value, stages, dtype, channels_last, name
+    ):
+        settings = (size, kernel, mean, std, erase_value, stages)
         forward = NAMESPACES[name].augment_forward.default
         return forward(images, draws, *settings, dtype, channels_last)
 
@@ -221,10 +236,9 @@ class _AugmentBackward(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(grad, images, draws, *rest):
-        *settings, name = rest
+    def forward(grad, images, draws, size, kernel, mean, std, erase_value, stages, name):
         backward = NAMESPACES[name].augment_backward.default
-        return backward(grad, images, draws, *settings)
+        return backward(grad, images, draws, size, kernel, mean, std, erase_value, stages)
 
     @staticmethod
     def setup_context(ctx, inputs, output):

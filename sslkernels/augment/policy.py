@@ -118,7 +118,7 @@ class AugmentPolicy:
         self._range("crop_ratio", 1 / LARGEST_RATIO, LARGEST_RATIO)
         self._range("rotation", -360.0, 360.0, lambda x: (-x, x))
         for name in ("brightness", "contrast", "saturation"):
-            self._range(name, 0.0, math.inf, lambda x: (max(0.0, 1.0 - x), 1.0 + x))
+            self._range(name, 0.0, math.inf, _around_one)
         self._range("hue", -0.5, 0.5, lambda x: (-x, x))
         self._range("blur_sigma", 0.0, math.inf, lambda x: (x, x), positive=True)
         self._blur_kernel()
@@ -262,6 +262,11 @@ class AugmentPolicy:
                 raise ValueError(f"{_NAME}: std must be positive, got {self.std}")
 
 
+def _around_one(x: float) -> Range:
+    # Rounded, so that 0.8 becomes 0.2 and not 0.19999999999999996.
+    return max(0.0, round(1.0 - x, 12)), round(1.0 + x, 12)
+
+
 def _size(value: object) -> tuple[int, int]:
     sides = (value, value) if isinstance(value, int) else value
     if not isinstance(sides, (tuple, list)) or len(sides) != 2:
@@ -276,7 +281,8 @@ def _size(value: object) -> tuple[int, int]:
 
 def _show(value: object) -> str:
     if isinstance(value, float):
-        return f"{value:g}"
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
     if isinstance(value, tuple):
         return f"({', '.join(map(_show, value))}{',' * (len(value) == 1)})"
     return str(value)
