@@ -120,12 +120,14 @@ class ViewGradient {
       const T scale = call_.std ? T(1 / call_.std[c]) : T(1);
       for (int64_t y = 0; y < height; ++y) {
         T* const out = gradient_.row(c, y);
-        std::fill_n(out, gradient_.stride, T(0));
         const int64_t from = y + program_.down;
-        if (from < 0 || from >= height) continue;
+        const bool inside = from >= 0 && from < height;
+        const int64_t begin = inside ? std::max<int64_t>(0, -program_.right) : 0;
+        const int64_t end = inside ? std::min(width, width - program_.right) : 0;
+        std::fill_n(out, begin, T(0));
+        std::fill_n(out + end, gradient_.stride - end, T(0));
+        if (!inside) continue;
         const T* const in = view_gradient + (c * height + from) * width + program_.right;
-        const int64_t begin = std::max<int64_t>(0, -program_.right);
-        const int64_t end = std::min(width, width - program_.right);
         for (int64_t x = begin; x < end; ++x) out[x] = in[x] * scale;
         if (from < box.top || from >= box.top + box.height) continue;
         const int64_t first = std::max(begin, box.left - program_.right);
@@ -154,8 +156,8 @@ class ViewGradient {
       for (int s = 1; s < segment.count; ++s) {
         inputs[s] = inputs_[s].part(0, gradient.rows);
         inputs[s].top = y;
-        copy(inputs[s - 1], inputs[s]);
-        apply_step(segment.steps[s - 1], view_.mean(i), program_.noise_seed, inputs[s]);
+        apply_step(segment.steps[s - 1], view_.mean(i), program_.noise_seed, inputs[s - 1],
+                   inputs[s]);
       }
     }
     double to_mean = 0;

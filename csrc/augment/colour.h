@@ -35,10 +35,6 @@ struct Contrast {
   T factor, mean;
   SSLK_INLINE Vec<T> blend(Vec<T> x) const { return x * factor + (T(1) - factor) * mean; }
   SSLK_INLINE void apply(Vec<T>& x) const { x = unit_clamp<T>(blend(x)); }
-  // The share through the mean is not in here: it needs the sum over the image.
-  SSLK_INLINE void reverse(Vec<T> x, Vec<T>& g) const {
-    g = unit_clamp_gradient<T>(blend(x), g) * factor;
-  }
 };
 
 template <class T>
@@ -98,15 +94,14 @@ struct Grayscale {
 
 // Distance from the mean of the channels. The matrix is symmetric, so that it is its own gradient.
 template <class T>
-void change_distance_from_gray(const Strip<T>& strip, T factor) {
-  const T share = T(1) / T(strip.channels);
-  for (int64_t i = 0; i < strip.count(); i += kLanes<T>) {
+void change_distance_from_gray(const Strip<T>& from, const Strip<T>& to, T factor) {
+  const T share = T(1) / T(from.channels);
+  for (int64_t i = 0; i < from.count(); i += kLanes<T>) {
     Vec<T> mean = {};
-    for (int64_t c = 0; c < strip.channels; ++c) mean += load(strip.row(c, 0) + i);
+    for (int64_t c = 0; c < from.channels; ++c) mean += load(from.row(c, 0) + i);
     mean *= share;
-    for (int64_t c = 0; c < strip.channels; ++c) {
-      T* const p = strip.row(c, 0) + i;
-      store(p, (load(p) - mean) * factor + mean);
+    for (int64_t c = 0; c < from.channels; ++c) {
+      store(to.row(c, 0) + i, (load(from.row(c, 0) + i) - mean) * factor + mean);
     }
   }
 }

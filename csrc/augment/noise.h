@@ -42,10 +42,9 @@ void for_each_noise(const Strip<T>& strip, uint64_t seed, F&& f) {
 }
 
 template <class T>
-void add_noise(const Strip<T>& strip, uint64_t seed, T deviation) {
-  for_each_noise(strip, seed, [&](int64_t c, int64_t i, Vec<T> noise) {
-    T* const p = strip.row(c, 0) + i;
-    store(p, unit_clamp<T>(load(p) + noise * deviation));
+void add_noise(const Strip<T>& from, const Strip<T>& to, uint64_t seed, T deviation) {
+  for_each_noise(from, seed, [&](int64_t c, int64_t i, Vec<T> noise) {
+    store(to.row(c, 0) + i, unit_clamp<T>(load(from.row(c, 0) + i) + noise * deviation));
   });
 }
 

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "../tensors.h"
+#include "../workspace.h"
 #include "draws.h"
 #include "views.h"
 
@@ -97,6 +98,13 @@ void run_forward(const Views& call, const Tensor& out) {
   STD_TORCH_CHECK(fits, "draws does not fit these images and views");
 }
 
+// A new tensor's memory comes as fresh pages, and would cost a fault every 4 KiB.
+Tensor new_views(const Tensor& images, const std::vector<int64_t>& shape, ScalarType dtype) {
+  Tensor out = torch::stable::new_empty(images, shape, dtype);
+  advise_huge_pages(out.mutable_data_ptr(), out.numel() * pixel_bytes(pixel_type_of(dtype, "out")));
+  return out;
+}
+
 Tensor augment_forward(const Tensor& images, const Tensor& draws, const std::vector<int64_t>& size,
                        int64_t blur_kernel, const std::vector<double>& mean,
                        const std::vector<double>& std, double erase_value, int64_t stages,
@@ -104,11 +112,11 @@ Tensor augment_forward(const Tensor& images, const Tensor& draws, const std::vec
   const Views call = views_of(images, draws, size, blur_kernel, mean, std, erase_value, stages);
   const int64_t v = call.views, b = call.batch, c = call.frame.channels, h = size[0], w = size[1];
   if (!channels_last) {
-    Tensor out = torch::stable::new_empty(images, {v, b, c, h, w}, dtype);
+    Tensor out = new_views(images, {v, b, c, h, w}, dtype);
     run_forward(call, out);
     return out;
   }
-  Tensor out = torch::stable::new_empty(images, {v, b, h, w, c}, dtype);
+  Tensor out = new_views(images, {v, b, h, w, c}, dtype);
   out = torch::stable::transpose(torch::stable::transpose(out, 3, 4), 2, 3);
   run_forward(call, out);
   return out;
@@ -139,6 +147,8 @@ Tensor augment_backward(const Tensor& grad, const Tensor& images, const Tensor& 
           grad.scalar_type() == (exact ? ScalarType::Double : ScalarType::Float),
       "grad is not contiguous [V, B, C, h, w] of the accumulator's dtype");
   Tensor gradient = torch::stable::empty_like(images);
+  advise_huge_pages(gradient.mutable_data_ptr(),
+                    gradient.numel() * pixel_bytes(call.image_layout.type));
   if (gradient.numel() == 0) return gradient;
   STD_TORCH_CHECK(same_layout(gradient, images), "images has strides with gaps");
   const bool fits =

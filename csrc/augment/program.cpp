@@ -5,6 +5,9 @@
 namespace sslk::augment {
 namespace {
 
+constexpr float kLargestTurn = 1e4f;  // degrees
+constexpr float kLargestKey = 0x1p24f;
+
 // [begin, begin + length) as part of [0, side), or nothing when it is not.
 bool read_span(float begin, float length, int64_t side, int64_t& first, int64_t& count) {
   if (!(begin >= 0 && length >= 1 && begin + length <= float(side))) return false;
@@ -13,8 +16,11 @@ bool read_span(float begin, float length, int64_t side, int64_t& first, int64_t&
   return true;
 }
 
+// Whether a number lies in [low, high]; NaN does not.
+bool within(float x, float low, float high) { return x >= low && x <= high; }
+
 bool read_shift(float shift, int64_t side, int64_t& pixels) {
-  if (!(shift >= -float(side) && shift <= float(side))) return false;
+  if (!within(shift, -float(side), float(side))) return false;
   pixels = int64_t(shift);
   return true;
 }
@@ -39,6 +45,7 @@ bool read_row(const float* row, const Frame& frame, Program& program) {
   program.horizontal_flip = row[kHorizontalFlip] != 0;
   program.vertical_flip = row[kVerticalFlip] != 0;
   if (may(kMayRotate) && row[kRotation] != 0) {
+    if (!within(row[kRotation], -kLargestTurn, kLargestTurn)) return false;
     enter(Entry::kRotate);
     program.rotation = row[kRotation];
   }
@@ -68,6 +75,9 @@ bool read_row(const float* row, const Frame& frame, Program& program) {
   }
   if (may(kMaySolarize) && row[kSolarize] <= 1) add(Op::kSolarize, row[kSolarize]);
   if (may(kMayNoise) && row[kNoise] > 0) {
+    for (int i = 0; i < 2; ++i) {
+      if (!within(row[kNoiseKey + i], 0, kLargestKey)) return false;
+    }
     add(Op::kNoise, row[kNoise]);
     program.noise_seed = uint64_t(row[kNoiseKey]) | uint64_t(row[kNoiseKey + 1]) << 32;
   }

@@ -72,11 +72,11 @@ struct Step {
 // What lies between two runs of pointwise steps: something that needs more of the image than the
 // pixel itself.
 enum class Entry : uint8_t {
-  kResize,       // crop, resize and flips
-  kRotate,       //
-  kLumaMean,     // contrast, the first step then, needs it
-  kBlur,         //
-  kOverallMean,  // DiffAugment's contrast needs it
+  kResize,  // crop, resize and flips: what every program begins with
+  kRotate,
+  kLumaMean,  // for contrast, which then is the first step
+  kBlur,
+  kOverallMean,  // for DiffAugment's contrast
 };
 
 struct Segment {

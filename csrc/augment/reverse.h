@@ -68,12 +68,13 @@ double reverse_step(const Step& step, T mean, uint64_t noise_seed, const Strip<T
       double total = 0;
       for (int64_t c = 0; c < gradient.channels; ++c) {
         const T* const x = input.row(c, 0);
-        const T* const g = gradient.row(c, 0);
+        T* const g = gradient.row(c, 0);
         total += sum_pixels(gradient, [&](int64_t i) {
-          return unit_clamp_gradient<T>(contrast.blend(load(x + i)), load(g + i));
+          const Vec<T> passed = unit_clamp_gradient<T>(contrast.blend(load(x + i)), load(g + i));
+          store(g + i, passed * factor);
+          return passed;
         });
       }
-      reverse_values(input, gradient, contrast);
       return total * (1 - double(factor));
     }
     case Op::kSaturation:
@@ -96,15 +97,17 @@ double reverse_step(const Step& step, T mean, uint64_t noise_seed, const Strip<T
     case Op::kDiffBrightness:
       break;
     case Op::kDiffSaturation:
-      change_distance_from_gray(gradient, factor);
+      change_distance_from_gray(gradient, gradient, factor);
       break;
     case Op::kDiffContrast: {
-      const double total = overall_sum(gradient);
+      double total = 0;
       for (int64_t c = 0; c < gradient.channels; ++c) {
         T* const g = gradient.row(c, 0);
-        for (int64_t i = 0; i < gradient.count(); i += kLanes<T>) {
-          store(g + i, load(g + i) * factor);
-        }
+        total += sum_pixels(gradient, [&](int64_t i) {
+          const Vec<T> passed = load(g + i);
+          store(g + i, passed * factor);
+          return passed;
+        });
       }
       return total * (1 - double(factor));
     }

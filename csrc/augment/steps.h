@@ -9,54 +9,57 @@
 namespace sslk::augment {
 
 template <class T, class Stage>
-SSLK_INLINE void for_each_value(const Strip<T>& strip, const Stage& stage) {
-  for (int64_t c = 0; c < strip.channels; ++c) {
-    T* const p = strip.row(c, 0);
-    for (int64_t i = 0; i < strip.count(); i += kLanes<T>) {
-      Vec<T> x = load(p + i);
+SSLK_INLINE void for_each_value(const Strip<T>& from, const Strip<T>& to, const Stage& stage) {
+  for (int64_t c = 0; c < from.channels; ++c) {
+    const T* const in = from.row(c, 0);
+    T* const out = to.row(c, 0);
+    for (int64_t i = 0; i < from.count(); i += kLanes<T>) {
+      Vec<T> x = load(in + i);
       stage.apply(x);
-      store(p + i, x);
+      store(out + i, x);
     }
   }
 }
 
 template <class T, class Stage>
-SSLK_INLINE void for_each_pixel(const Strip<T>& strip, const Stage& stage) {
-  T* const p = strip.data;
-  for (int64_t i = 0; i < strip.count(); i += kLanes<T>) {
-    Vec<T> r = load(p + i), g = load(p + strip.plane + i), b = load(p + 2 * strip.plane + i);
+SSLK_INLINE void for_each_pixel(const Strip<T>& from, const Strip<T>& to, const Stage& stage) {
+  const T* const in = from.data;
+  T* const out = to.data;
+  for (int64_t i = 0; i < from.count(); i += kLanes<T>) {
+    Vec<T> r = load(in + i), g = load(in + from.plane + i), b = load(in + 2 * from.plane + i);
     stage.apply(r, g, b);
-    store(p + i, r);
-    store(p + strip.plane + i, g);
-    store(p + 2 * strip.plane + i, b);
+    store(out + i, r);
+    store(out + to.plane + i, g);
+    store(out + 2 * to.plane + i, b);
   }
 }
 
-// mean: what the segment's entry found.
+// From a strip to another, or the same one. mean: what the segment's entry found.
 template <class T>
-void apply_step(const Step& step, T mean, uint64_t noise_seed, const Strip<T>& strip) {
+void apply_step(const Step& step, T mean, uint64_t noise_seed, const Strip<T>& from,
+                const Strip<T>& to) {
   const T factor = T(step.factor);
   switch (step.op) {
     case Op::kBrightness:
-      return for_each_value(strip, Brightness<T>{factor});
+      return for_each_value(from, to, Brightness<T>{factor});
     case Op::kContrast:
-      return for_each_value(strip, Contrast<T>{factor, mean});
+      return for_each_value(from, to, Contrast<T>{factor, mean});
     case Op::kSaturation:
-      return for_each_pixel(strip, Saturation<T>{factor});
+      return for_each_pixel(from, to, Saturation<T>{factor});
     case Op::kHue:
-      return for_each_pixel(strip, Hue<T>(factor));
+      return for_each_pixel(from, to, Hue<T>(factor));
     case Op::kGrayscale:
-      return for_each_pixel(strip, Grayscale<T>{});
+      return for_each_pixel(from, to, Grayscale<T>{});
     case Op::kSolarize:
-      return for_each_value(strip, Solarize<T>{factor});
+      return for_each_value(from, to, Solarize<T>{factor});
     case Op::kNoise:
-      return add_noise(strip, noise_seed, factor);
+      return add_noise(from, to, noise_seed, factor);
     case Op::kDiffBrightness:
-      return for_each_value(strip, DiffBrightness<T>{factor});
+      return for_each_value(from, to, DiffBrightness<T>{factor});
     case Op::kDiffSaturation:
-      return change_distance_from_gray(strip, factor);
+      return change_distance_from_gray(from, to, factor);
     case Op::kDiffContrast:
-      return for_each_value(strip, DiffContrast<T>{factor, mean});
+      return for_each_value(from, to, DiffContrast<T>{factor, mean});
   }
 }
 

@@ -47,7 +47,7 @@ SSLK_INLINE V luma(V red, V green, V blue) {
   return red * T(kLumaRed) + green * T(kLumaGreen) + blue * T(kLumaBlue);
 }
 
-// Sum of f(vector number) over the pixels, without the padding.
+// Calls f(offset) for every vector of a plane, and sums what it returns but for the padding.
 template <class T, class F>
 SSLK_INLINE double sum_pixels(const Strip<T>& strip, F&& f) {
   const int64_t whole = strip.width / kLanes<T> * kLanes<T>;

@@ -1,4 +1,11 @@
 // One view of one image, stage by stage.
+//
+// A program is a list of segments. Each begins with something that looks beyond the pixel (resize,
+// rotation, a mean over the image, blur) and goes on with pointwise steps. A segment passes over
+// the image once, some rows at a time, a strip, which stays in the first-level cache from the
+// segment's beginning to its last step. Between segments the image lies in scratch memory, which
+// for common sizes is the second-level cache; a view whose program is one segment never lies
+// anywhere.
 #pragma once
 
 #include <algorithm>
@@ -201,7 +208,7 @@ class View {
   void apply_steps(int i, const Strip<T>& strip) const {
     const Segment& segment = program_.segments[i];
     for (int s = 0; s < segment.count; ++s) {
-      apply_step(segment.steps[s], means_[i], program_.noise_seed, strip);
+      apply_step(segment.steps[s], means_[i], program_.noise_seed, strip, strip);
     }
   }
 

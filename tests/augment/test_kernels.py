@@ -193,11 +193,21 @@ class TestRowsThatNobodyDrew:
         (Slot.DOWN, 1e10),
         (Slot.RIGHT, float("nan")),
         (Slot.ERASE_LEFT, 7.0),
+        (Slot.ROTATION, float("nan")),
+        (Slot.NOISE_KEY, -1.0),
     ]
 
     @pytest.mark.parametrize(("slot", "value"), BAD, ids=str)
     def test_are_refused(self, slot, value):
-        policy = AugmentPolicy(6, crop_scale=(0.2, 1.0), contrast=0.5, translation=0.3, cutout=0.5)
+        policy = AugmentPolicy(
+            6,
+            crop_scale=(0.2, 1.0),
+            rotation=10.0,
+            contrast=0.5,
+            noise_probability=1.0,
+            translation=0.3,
+            cutout=0.5,
+        )
         images = images_of((2, 3, 8, 8)).requires_grad_()
         views, draws = augment(images, policy, seed=1, return_draws=True)
         draws[1, 1, slot] = value
