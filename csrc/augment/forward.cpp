@@ -32,7 +32,9 @@ class Sink {
        const Normalisation<T>& normalisation)
       : call_(call), program_(program), target_(target), normalisation_(normalisation) {}
 
-  void operator()(const Strip<T>& strip) const {
+  void operator()(const Strip<T>& strip, const Step* step, T mean) const {
+    if (step && stores_by(*step, mean, strip)) return;
+    if (step) apply_step(*step, mean, program_.noise_seed, strip, strip);
     if (program_.right) shift_right(strip, program_.right);
     // Rows of the strip that are still in the view when it is moved down.
     const int64_t top = strip.top + program_.down;
@@ -57,19 +59,37 @@ class Sink {
       using O = decltype(zero);
       if constexpr (!std::is_same_v<O, uint8_t>) {
         store_strip<O>(strip, row, normalisation_, target_);
-        if (program_.erased.height) erase<O>(row, row + strip.rows);
+        if (program_.erased.height) erase<O>(strip, row);
       }
     });
   }
 
-  // The part of the erased box that lies in these rows.
+  // The last step and the store in one, or false where they don't go together.
+  bool stores_by(const Step& step, T mean, const Strip<T>& strip) const {
+    const bool moved = program_.right || program_.down;
+    const bool planar = target_.layout.column == 1 && strip.channels == 3;
+    if (moved || !planar || strip.width < kLanes<T>) return false;
+    return with_colour_stage(step, mean, [&](const auto& stage) {
+      with_pixel_type(target_.layout.type, [&](auto zero) {
+        using O = decltype(zero);
+        if constexpr (!std::is_same_v<O, uint8_t>) {
+          const auto apply = [&](auto& r, auto& g, auto& b) { apply_to(stage, r, g, b); };
+          store_strip_by<O>(strip, strip.top, normalisation_, target_, apply);
+          if (program_.erased.height) erase<O>(strip, strip.top);
+        }
+      });
+    });
+  }
+
+  // The part of the erased box where a strip was written, from row on.
   template <class O>
-  void erase(int64_t begin, int64_t end) const {
+  void erase(const Strip<T>& strip, int64_t row) const {
     const Box& box = program_.erased;
     const Layout& layout = target_.layout;
     const O value = from_real<O>(T(call_.erase_value));
-    for (int64_t y = std::max(begin, box.top); y < std::min(end, box.top + box.height); ++y) {
-      for (int64_t c = 0; c < call_.frame.channels; ++c) {
+    const int64_t end = std::min(row + strip.rows, box.top + box.height);
+    for (int64_t y = std::max(row, box.top); y < end; ++y) {
+      for (int64_t c = 0; c < strip.channels; ++c) {
         O* const out = static_cast<O*>(target_.data) + c * layout.channel + y * layout.row;
         for (int64_t x = box.left; x < box.left + box.width; ++x) out[x * layout.column] = value;
       }

@@ -83,6 +83,50 @@ SSLK_INLINE void store_joined(const T* in, int64_t plane, int64_t n, const Norma
   }
 }
 
+// Rows that follow each other on both sides are one run.
+template <class T>
+struct Runs {
+  int64_t count, length;
+
+  Runs(const Strip<T>& strip, const Target& target) : count(strip.rows), length(strip.width) {
+    if (strip.stride == strip.width && target.layout.row == strip.width) {
+      count = 1;
+      length = strip.count();
+    }
+  }
+};
+
+// As store_strip, with a stage on the way, whose work hides the time that stores take. The target
+// has its channels apart, and a row has at least one vector.
+template <class S, class T, class Stage>
+SSLK_INLINE void store_strip_by(const Strip<T>& strip, int64_t row, const Normalisation<T>& by,
+                                const Target& target, const Stage& stage) {
+  const Runs<T> runs(strip, target);
+  const bool stream = target.stream;
+  const int64_t in_plane = strip.plane, out_plane = target.layout.channel;
+  Vec<T> scale[3], shift[3];
+  for (int c = 0; c < 3; ++c) scale[c] = broadcast(by.scale[c]), shift[c] = broadcast(by.shift[c]);
+  for (int64_t y = 0; y < runs.count; ++y) {
+    const T* const in = strip.row(0, y);
+    S* const out = static_cast<S*>(target.data) + (row + y) * target.layout.row;
+    for (int64_t at = 0; at < runs.length; at += kLanes<T>) {
+      const int64_t i = std::min(at, runs.length - kLanes<T>);  // the last overlaps the one before
+      Vec<T> x[3];
+      for (int c = 0; c < 3; ++c) x[c] = load(in + c * in_plane + i);
+      stage(x[0], x[1], x[2]);
+      for (int c = 0; c < 3; ++c) {
+        S* const to = out + c * out_plane + i;
+        const Vec<T> value = x[c] * scale[c] + shift[c];
+        if (stream) {
+          stream_pixels<S, T>(to, value);
+        } else {
+          store_pixels<S, T>(to, value);
+        }
+      }
+    }
+  }
+}
+
 // A strip to rows of the view, the first of them `row`.
 template <class S, class T>
 SSLK_INLINE void store_strip(const Strip<T>& strip, int64_t row, const Normalisation<T>& by,
@@ -95,12 +139,11 @@ SSLK_INLINE void store_strip(const Strip<T>& strip, int64_t row, const Normalisa
     }
     return;
   }
-  // Rows that follow each other on both sides are one.
-  const bool dense = strip.stride == strip.width && layout.row == strip.width;
-  const int64_t runs = dense ? 1 : strip.rows, n = dense ? strip.count() : strip.width;
+  const Runs<T> runs(strip, target);
+  const int64_t n = runs.length;
   for (int64_t c = 0; c < strip.channels; ++c) {
-    const Vec<T> scale = broadcast(by.scale[c]), shift = broadcast(by.shift[c]);
-    for (int64_t y = 0; y < runs; ++y) {
+    const T scale = by.scale[c], shift = by.shift[c];
+    for (int64_t y = 0; y < runs.count; ++y) {
       const T* const in = strip.row(c, y);
       S* const to = out + c * layout.channel + y * layout.row;
       const auto value = [&](int64_t i) { return load(in + i) * scale + shift; };
@@ -108,7 +151,7 @@ SSLK_INLINE void store_strip(const Strip<T>& strip, int64_t row, const Normalisa
         store_run<S, T>(n, to, target.stream, value);
       } else {
         for (int64_t i = 0; i < n; ++i) {
-          to[i * layout.column] = from_real<S>(T(in[i] * by.scale[c] + by.shift[c]));
+          to[i * layout.column] = from_real<S>(T(in[i] * scale + shift));
         }
       }
     }

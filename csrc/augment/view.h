@@ -122,14 +122,18 @@ class View {
     }
   }
 
-  // Hands over what comes out of the last step, strip by strip.
+  // Runs all but the last step of all, and hands over what comes out, strip by strip: finish(strip,
+  // step, mean), step being null where there is none.
   template <class Finish>
   void run(Finish&& finish) {
     for (int i = 0; i + 1 < program_.count; ++i) run_segment(i, [](const Strip<T>&) {});
     const int last = program_.count - 1;
+    const Segment& segment = program_.segments[last];
+    const int before = std::max(segment.count - 1, 0);
+    const Step* const step = segment.count ? &segment.steps[before] : nullptr;
     enter_segment(last, [&](const Strip<T>& strip) {
-      apply_steps(last, strip);
-      finish(strip);
+      apply_steps(segment, before, means_[last], program_.noise_seed, strip);
+      finish(strip, step, means_[last]);
     });
   }
 
@@ -146,7 +150,8 @@ class View {
                                               : rows_of(strip_, y);
       enter(entry, strip);
       entered(strip);
-      apply_steps(i, strip);
+      const Segment& segment = program_.segments[i];
+      apply_steps(segment, segment.count, means_[i], program_.noise_seed, strip);
       if (next == Entry::kBlur) blur_across(gaussian_, strip, mirrored_row_, rows_of(after_, y));
       if (next == Entry::kLumaMean) total += luma_sum(strip);
       if (next == Entry::kOverallMean) total += overall_sum(strip);
@@ -202,13 +207,6 @@ class View {
       case Entry::kRotate:
         rotate(Rotation<T>(program_.rotation, before_.rows, before_.width), before_, strip);
         break;
-    }
-  }
-
-  void apply_steps(int i, const Strip<T>& strip) const {
-    const Segment& segment = program_.segments[i];
-    for (int s = 0; s < segment.count; ++s) {
-      apply_step(segment.steps[s], means_[i], program_.noise_seed, strip, strip);
     }
   }
 
