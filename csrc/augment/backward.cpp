@@ -53,13 +53,13 @@ class ViewGradient {
   // Adds to total, an image of the input's size, what comes back from the view's gradient.
   void run(const T* view_gradient, const Strip<T>& total) {
     run_stages();
-    read_gradient(view_gradient);
     double share = 0;  // of each pixel in the gradient of the mean that the next segment uses
     for (int i = program_.count - 1; i >= 0; --i) {
       const Entry next = i + 1 < program_.count ? program_.segments[i + 1].entry : Entry::kResize;
       double to_mean = 0;
       view_.for_each_strip([&](int64_t y) {
         const int64_t rows = std::min(view_.strip().rows, call_.frame.view_height - y);
+        if (i + 1 == program_.count) read_gradient(view_gradient, y, rows);
         const Strip<T> gradient = gradient_.part(y, rows);
         if (share != 0) add_share(next, T(share), gradient);
         to_mean += reverse_steps(i, y, gradient);
@@ -99,26 +99,19 @@ class ViewGradient {
 
   // The forward, as far as anything of it is needed.
   void run_stages() {
-    for (int i = 0; i <= last_kept_; ++i) {
-      const auto keep = [&](const Strip<T>& strip) {
-        if (kept_[i].data) copy(strip, kept_[i].part(strip.top, strip.rows));
-      };
-      if (i < last_kept_) {
-        view_.run_segment(i, keep);
-      } else {
-        view_.enter_segment(i, keep);
-      }
-    }
+    for (int i = 0; i < last_kept_; ++i) view_.run_segment(i, kept_[i].data ? &kept_[i] : nullptr);
+    if (last_kept_ >= 0) view_.enter_segment(last_kept_, kept_[last_kept_]);
   }
 
-  // From the view's gradient to that before normalisation, translation and erasing.
-  void read_gradient(const T* view_gradient) {
+  // Rows of the gradient of what comes out of the last step, before translation, normalisation and
+  // erasing.
+  void read_gradient(const T* view_gradient, int64_t top, int64_t rows) {
     const Frame& frame = call_.frame;
     const int64_t height = frame.view_height, width = frame.view_width;
     const Box& box = program_.erased;
     for (int64_t c = 0; c < frame.channels; ++c) {
       const T scale = call_.std ? T(1 / call_.std[c]) : T(1);
-      for (int64_t y = 0; y < height; ++y) {
+      for (int64_t y = top; y < top + rows; ++y) {
         T* const out = gradient_.row(c, y);
         const int64_t from = y + program_.down;
         const bool inside = from >= 0 && from < height;
@@ -233,6 +226,8 @@ bool augment_backward(const Views& call, const T* view_gradient, void* gradient)
   const Frame whole = whole_image(frame);
   const std::vector<T> ones(frame.channels, T(1)), zeros(frame.channels, T(0));
 
+  const bool large = call.batch * layout.image * pixel_bytes(layout.type) > kCachedBytes;
+
   std::atomic<int64_t> next{0};
   std::atomic<bool> fits{true};
   parallel_run(std::min<int64_t>(thread_count(), call.batch), [&](int64_t) {
@@ -251,13 +246,14 @@ bool augment_backward(const Views& call, const T* view_gradient, void* gradient)
         Workspace& memory = scratch.prepare(ViewGradient<T>::bytes(call, program));
         ViewGradient<T>(memory, call, program, image).run(view_gradient + place * view_size, total);
       }
-      const Target target = {
+      Target target = {
           static_cast<char*>(gradient) + image * layout.image * pixel_bytes(layout.type),
           layout,
           frame.height,
           frame.width,
           frame.channels,
           false};
+      target.stream = large && streams(target);
       with_pixel_type(layout.type, [&](auto zero) {
         using O = decltype(zero);
         if constexpr (!std::is_same_v<O, uint8_t>) {
@@ -265,6 +261,7 @@ bool augment_backward(const Views& call, const T* view_gradient, void* gradient)
         }
       });
     }
+    finish_streams();
   });
   return fits;
 }

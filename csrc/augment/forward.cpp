@@ -102,16 +102,6 @@ class Sink {
   const Normalisation<T> normalisation_;
 };
 
-bool streams(const Target& target) {
-  const int64_t bytes = pixel_bytes(target.layout.type);
-  const int64_t run = target.layout.column == 1 ? target.width : target.width * target.channels;
-  return target.layout.column == 1 && run * bytes % 64 == 0 &&
-         reinterpret_cast<uintptr_t>(target.data) % 64 == 0;
-}
-
-// Views that are together larger than this are not written through the caches.
-constexpr int64_t kCachedBytes = int64_t(4) << 20;
-
 }  // namespace
 
 template <class T>

@@ -92,8 +92,9 @@ class Hue {
                                 Vec<T>& dr, Vec<T>& dg, Vec<T>& db) {
     const Vec<T> zero = {}, one = broadcast(T(1));
     const auto red = r == extreme, green = g == extreme, blue = b == extreme;
-    const Vec<T> count = (red ? one : zero) + (green ? one : zero) + (blue ? one : zero);
-    const Vec<T> part = gradient / count;
+    const auto all = red & green & blue, two = (red & green) | (green & blue) | (red & blue);
+    const Vec<T> parts = two ? broadcast(T(0.5)) : one;
+    const Vec<T> part = gradient * (all ? broadcast(T(1) / T(3)) : parts);
     dr += red ? part : zero;
     dg += green ? part : zero;
     db += blue ? part : zero;

@@ -102,32 +102,33 @@ void apply_step(const Step& step, T mean, uint64_t noise_seed, const Strip<T>& f
   }
 }
 
-// Two steps in one pass over a strip, or false where there is no such pass.
+// Two steps in one pass, or false where there is no such pass.
 template <class T>
-bool apply_two(const Step& first, const Step& second, T mean, const Strip<T>& strip) {
+bool apply_two(const Step& first, const Step& second, T mean, const Strip<T>& from,
+               const Strip<T>& to) {
   bool done = false;
   with_colour_stage(first, mean, [&](const auto& one) {
     done = with_colour_stage(second, mean, [&](const auto& other) {
-      const auto both = [&](Vec<T>& r, Vec<T>& g, Vec<T>& b) {
+      for_each_pixel(from, to, [&](Vec<T>& r, Vec<T>& g, Vec<T>& b) {
         apply_to(one, r, g, b);
         apply_to(other, r, g, b);
-      };
-      for_each_pixel(strip, strip, both);
+      });
     });
   });
   return done;
 }
 
-// The first count steps of a segment in place.
+// The first count steps of a segment, at least one where the strips are not the same.
 template <class T>
 void apply_steps(const Segment& segment, int count, T mean, uint64_t noise_seed,
-                 const Strip<T>& strip) {
+                 const Strip<T>& from, const Strip<T>& to) {
   for (int s = 0; s < count; ++s) {
     const Step* const step = &segment.steps[s];
-    if (strip.channels == 3 && s + 1 < count && apply_two(step[0], step[1], mean, strip)) {
+    const Strip<T>& in = s ? to : from;
+    if (in.channels == 3 && s + 1 < count && apply_two(step[0], step[1], mean, in, to)) {
       ++s;
     } else {
-      apply_step(*step, mean, noise_seed, strip, strip);
+      apply_step(*step, mean, noise_seed, in, to);
     }
   }
 }

@@ -40,6 +40,15 @@ struct Target {
   bool stream = false;  // every row begins on a cache line and fills whole ones
 };
 
+// What is altogether larger than this is not written through the caches.
+constexpr int64_t kCachedBytes = int64_t(4) << 20;
+
+inline bool streams(const Target& target) {
+  const Layout& layout = target.layout;
+  return layout.column == 1 && target.width * pixel_bytes(layout.type) % 64 == 0 &&
+         reinterpret_cast<uintptr_t>(target.data) % 64 == 0;
+}
+
 // x * scale + shift for each channel.
 template <class T>
 struct Normalisation {

@@ -126,49 +126,48 @@ class View {
   // step, mean), step being null where there is none.
   template <class Finish>
   void run(Finish&& finish) {
-    for (int i = 0; i + 1 < program_.count; ++i) run_segment(i, [](const Strip<T>&) {});
+    for (int i = 0; i + 1 < program_.count; ++i) run_segment(i);
     const int last = program_.count - 1;
     const Segment& segment = program_.segments[last];
     const int before = std::max(segment.count - 1, 0);
     const Step* const step = segment.count ? &segment.steps[before] : nullptr;
-    enter_segment(last, [&](const Strip<T>& strip) {
-      apply_steps(segment, before, means_[last], program_.noise_seed, strip);
-      finish(strip, step, means_[last]);
+    for_each_strip([&](int64_t y) {
+      const Strip<T> strip = rows_of(strip_, y);
+      const Strip<T> in = uses_mean(segment.entry) ? rows_of(before_, y) : strip;
+      enter(segment.entry, in);
+      apply_steps(segment, before, means_[last], program_.noise_seed, in, strip);
+      finish(before ? strip : in, step, means_[last]);
     });
   }
 
-  // Any segment but the last, with entered(strip) before the steps.
-  template <class Entered>
-  void run_segment(int i, Entered&& entered) {
-    const Entry entry = program_.segments[i].entry, next = program_.segments[i + 1].entry;
+  // Any segment but the last. Where kept, an image with steps to see it, is given, it gets what the
+  // first of them sees.
+  void run_segment(int i, Strip<T>* kept = nullptr) {
+    const Segment& segment = program_.segments[i];
+    const Entry entry = segment.entry, next = program_.segments[i + 1].entry;
     // Unless what comes next changes the strip on its way into an image, it lies there already.
     const bool direct = next != Entry::kBlur;
+    const bool in_place = uses_mean(entry) && direct && !kept;
+    if (kept) keep_entered(entry, *kept);
     double total = 0;
     for_each_strip([&](int64_t y) {
-      const Strip<T> strip = uses_mean(entry) ? rows_of(before_, y)
-                             : direct         ? rows_of(after_, y)
-                                              : rows_of(strip_, y);
-      enter(entry, strip);
-      entered(strip);
-      const Segment& segment = program_.segments[i];
-      apply_steps(segment, segment.count, means_[i], program_.noise_seed, strip);
-      if (next == Entry::kBlur) blur_across(gaussian_, strip, mirrored_row_, rows_of(after_, y));
-      if (next == Entry::kLumaMean) total += luma_sum(strip);
-      if (next == Entry::kOverallMean) total += overall_sum(strip);
+      const Strip<T> out = rows_of(in_place ? before_ : direct ? after_ : strip_, y);
+      const Strip<T> in = kept ? rows_of(*kept, y) : uses_mean(entry) ? rows_of(before_, y) : out;
+      enter(entry, in);
+      apply_steps(segment, segment.count, means_[i], program_.noise_seed, in, out);
+      if (next == Entry::kBlur) blur_across(gaussian_, out, mirrored_row_, rows_of(after_, y));
+      if (next == Entry::kLumaMean) total += luma_sum(out);
+      if (next == Entry::kOverallMean) total += overall_sum(out);
     });
-    if (!(uses_mean(entry) && direct)) std::swap(before_, after_);
+    if (!in_place) std::swap(before_, after_);
     means_[i + 1] = T(total / values_in_mean(next, call_.frame));
   }
 
-  // What the steps of a segment see, and nothing more.
-  template <class Entered>
-  void enter_segment(int i, Entered&& entered) {
+  // Only what the first step of a segment sees.
+  void enter_segment(int i, Strip<T>& kept) {
     const Entry entry = program_.segments[i].entry;
-    for_each_strip([&](int64_t y) {
-      const Strip<T> strip = rows_of(uses_mean(entry) ? before_ : strip_, y);
-      enter(entry, strip);
-      entered(strip);
-    });
+    keep_entered(entry, kept);
+    for_each_strip([&](int64_t y) { enter(entry, rows_of(kept, y)); });
   }
 
   template <class F>
@@ -189,6 +188,11 @@ class View {
     strip.top = y;
     strip.rows = std::min(strip_.rows, call_.frame.view_height - y);
     return strip;
+  }
+
+  // An image that is there already changes hands.
+  void keep_entered(Entry entry, Strip<T>& kept) {
+    if (uses_mean(entry)) std::swap(kept, before_);
   }
 
   // Fills a strip with what the steps of a segment begin with.
