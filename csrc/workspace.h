@@ -34,6 +34,14 @@ class Workspace {
     return part;
   }
 
+  // Takes back all parts.
+  void rewind() {
+#if SSLK_GUARD_BYTES
+    ASAN_UNPOISON_MEMORY_REGION(block_, size_);
+#endif
+    cursor_ = block_;
+  }
+
   template <class T>
   static size_t padded(int64_t count) {
     return ((size_t(count) * sizeof(T) + 63) & ~size_t(63)) + SSLK_GUARD_BYTES;

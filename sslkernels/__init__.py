@@ -1,6 +1,7 @@
 """Fused kernels for self-supervised learning."""
 
 from sslkernels import losses, masking, nn, similarity
+from sslkernels.augment import AugmentPolicy, augment, policies
 from sslkernels.backends import backend, explain
 from sslkernels.losses.distillation import distillation_loss
 from sslkernels.losses.language_modeling import (
@@ -15,6 +16,8 @@ from sslkernels.masking import mask_tokens
 __version__ = "0.1.0"
 
 __all__ = [
+    "AugmentPolicy",
+    "augment",
     "backend",
     "causal_lm_loss",
     "distillation_loss",
@@ -27,5 +30,6 @@ __all__ = [
     "next_sentence_loss",
     "nn",
     "nt_xent",
+    "policies",
     "similarity",
 ]
