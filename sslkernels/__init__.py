@@ -1,7 +1,16 @@
 """Fused kernels for self-supervised learning."""
 
 from sslkernels import losses, masking, nn, similarity
-from sslkernels.augment import AugmentPolicy, augment, policies
+from sslkernels.augment import (
+    AugmentCollate,
+    AugmentPolicy,
+    Indexed,
+    apply_to_boxes,
+    apply_to_masks,
+    augment,
+    policies,
+    show_grid,
+)
 from sslkernels.backends import backend, explain
 from sslkernels.losses.distillation import distillation_loss
 from sslkernels.losses.language_modeling import (
@@ -16,7 +25,11 @@ from sslkernels.masking import mask_tokens
 __version__ = "0.1.0"
 
 __all__ = [
+    "AugmentCollate",
     "AugmentPolicy",
+    "Indexed",
+    "apply_to_boxes",
+    "apply_to_masks",
     "augment",
     "backend",
     "causal_lm_loss",
@@ -31,5 +44,6 @@ __all__ = [
     "nn",
     "nt_xent",
     "policies",
+    "show_grid",
     "similarity",
 ]

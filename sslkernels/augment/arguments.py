@@ -15,7 +15,7 @@ IMAGE_DTYPES = (torch.uint8, *checks.FLOAT_DTYPES)
 LARGEST_SIDE = 2**24  # what a row of float32 can count exactly
 
 
-def policies(policy: object, views: object) -> tuple[AugmentPolicy, ...]:
+def policies(policy: object, views: object, op: str = "augment") -> tuple[AugmentPolicy, ...]:
     """One policy for each view."""
     if views is not None:
         integer("views", views, 1, 2**15)
@@ -23,14 +23,14 @@ def policies(policy: object, views: object) -> tuple[AugmentPolicy, ...]:
         return (policy,) * (2 if views is None else views)  # type: ignore[operator]
     if not isinstance(policy, Sequence) or not all(isinstance(p, AugmentPolicy) for p in policy):
         raise TypeError(
-            "augment: policy must be an AugmentPolicy or a sequence of them, "
+            f"{op}: policy must be an AugmentPolicy or a sequence of them, "
             f"got {type(policy).__name__}"
         )
     if not policy:
-        raise ValueError("augment: policy must hold at least one AugmentPolicy, got none")
+        raise ValueError(f"{op}: policy must hold at least one AugmentPolicy, got none")
     if views is not None and views != len(policy):
         raise ValueError(
-            f"augment: views must be {len(policy)}, one for each policy, or None, got {views}"
+            f"{op}: views must be {len(policy)}, one for each policy, or None, got {views}"
         )
     return tuple(policy)
 
@@ -73,17 +73,19 @@ def samples(sample_ids: object, images: Tensor) -> Tensor:
     return sample_ids.to(torch.int64).contiguous()
 
 
-def draws(value: object, views: int, images: Tensor) -> Tensor:
+def draws(
+    value: object, views: int, images: Tensor, op: str = "augment", name: str = "images"
+) -> Tensor:
     """Rows to apply again, [V, B, 32]."""
-    checks.tensor("augment", "draws", value)
+    checks.tensor(op, "draws", value)
     assert isinstance(value, Tensor)
     wanted = [views, images.shape[0], ROW]
     if list(value.shape) != wanted:
-        raise ValueError(f"augment: draws must have shape {wanted}, got {list(value.shape)}")
+        raise ValueError(f"{op}: draws must have shape {wanted}, got {list(value.shape)}")
     if value.dtype is not torch.float32:
         came = str(value.dtype).removeprefix("torch.")
-        raise TypeError(f"augment: draws must be float32, got {came}")
-    checks.same_device("augment", "draws", value, "images", images)
+        raise TypeError(f"{op}: draws must be float32, got {came}")
+    checks.same_device(op, "draws", value, name, images)
     return value.detach().contiguous()
 
 

@@ -9,7 +9,7 @@ import struct
 from sslkernels import AugmentPolicy
 from tests.test_philox import python_rounds
 
-AUGMENT = 5  # the stream of csrc/philox.h
+AUGMENT, AUGMENT_NOISE = 5, 6  # the streams of csrc/philox.h
 
 
 def words(seed: int, epoch: int, sample: int, view: int, draw: int) -> tuple[int, ...]:
@@ -126,3 +126,12 @@ def row(
         key[1] // 256,
         0,
     ]
+
+
+def noise(keys: tuple[int, int], channel: int, pixel: int) -> float:
+    """Standard normal, from what colour.py says."""
+    drawn = python_rounds((AUGMENT_NOISE, channel // 4, 0, pixel), keys)
+    first, second = drawn[channel % 4 // 2 * 2 :][:2]
+    radius = math.sqrt(-2 * math.log((first // 256 + 1) / 2**24))
+    angle = 2 * math.pi * (second // 256 / 2**24)
+    return radius * (math.sin(angle) if channel % 2 else math.cos(angle))

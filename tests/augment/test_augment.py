@@ -91,6 +91,8 @@ class TestSizes:
         expected = augment(IMAGES, plain, seed=1)[0]
         torch.testing.assert_close(views[0], expected, rtol=0, atol=1e-6)
         assert torch.equal(views[1], augment(IMAGES, full, seed=1)[1])
+        views = augment(IMAGES, (full, plain), seed=1)
+        assert torch.equal(views[0], augment(IMAGES, full, seed=1)[0])
         tiny = AugmentPolicy(1)  # too small for the kernel of the other
         views = augment(IMAGES, (tiny, replace(full, blur_probability=1.0)), seed=1)
         assert torch.equal(views[0], augment(IMAGES, tiny, seed=1)[0])

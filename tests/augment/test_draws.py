@@ -79,13 +79,33 @@ def test_implementations_agree_to_the_bit(size):
     reason = backends.why_not("augment", "cpu", torch.empty(0))
     if reason:
         pytest.skip(reason.splitlines()[0])
-    ids = torch.arange(100_000) * 7919
+    ids = torch.arange(40_000) * 7919
     for policy in (EVERYTHING, CUTOUT, RECIPES["wide crops of tall images"]):
         arguments = (ids, list(policy.numbers) * 2, 99, 3, *size)
         assert torch.equal(
             torch.ops.sslkernels.augment_draws(*arguments),
             torch.ops.sslkernels_chunked.augment_draws(*arguments),
         )
+
+
+class TestNoise:
+    op = "augment"
+
+    @pytest.mark.parametrize("channels", [1, 3, 9])
+    def test_by_hand(self, implementation, channels):
+        policy = AugmentPolicy((4, 21), noise_probability=1.0, noise_std=0.01)
+        images = torch.full((3, channels, 4, 21), 0.5)
+        views, rows = augment(images, policy, seed=8, return_draws=True)
+        for view, of_view in zip(views, rows.tolist(), strict=True):
+            for x, row in zip(view, of_view, strict=True):
+                keys = (int(row[29]), int(row[30]))
+                expected = [
+                    [by_hand.noise(keys, c, pixel) for pixel in range(84)] for c in range(channels)
+                ]
+                found = (x.double() - 0.5).flatten(1) / row[19]
+                torch.testing.assert_close(
+                    found, torch.tensor(expected).double(), rtol=0, atol=2e-5
+                )
 
 
 class TestWhatMatters:

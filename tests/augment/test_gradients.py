@@ -59,7 +59,7 @@ class TestStages:
         function = lambda x: augment(x, policy, seed=SEED)  # noqa: E731
         if policy.stages & ~AFFINE:
             (first,) = torch.autograd.grad(function(images).sum(), images, create_graph=True)
-            with pytest.raises(RuntimeError, match="augment: .*no second derivative"):
+            with pytest.raises(RuntimeError, match=r"augment: .*no second derivative"):
                 first.sum().backward()
         else:
             assert torch.autograd.gradgradcheck(function, images, fast_mode=True)

@@ -179,5 +179,5 @@ def test_views_of_methods():
     views = policies.dino(224, 96, local_views=6)
     assert [view.size for view in views] == [(224, 224)] * 2 + [(96, 96)] * 6
     assert views[2].blur_kernel == 9
-    with pytest.raises(ValueError, match="^dino: local_views must be at least 0, got -1"):
+    with pytest.raises(ValueError, match=r"^dino: local_views must be at least 0, got -1"):
         policies.dino(local_views=-1)
