@@ -1,10 +1,9 @@
 // Augmentation as torch calls it.
-#include <optional>
-#include <string>
+#include <algorithm>
 #include <vector>
 
+#include "../pooled.h"
 #include "../tensors.h"
-#include "../workspace.h"
 #include "draws.h"
 #include "views.h"
 
@@ -52,11 +51,6 @@ Layout layout_of(const Tensor& x, const char* name) {
   return Layout::of(type, c, h, w, true);
 }
 
-bool same_layout(const Tensor& a, const Tensor& b) {
-  const Layout x = layout_of(a, "gradient"), y = layout_of(b, "images");
-  return x.channel == y.channel && x.row == y.row && x.column == y.column;
-}
-
 Views views_of(const Tensor& images, const Tensor& draws, const std::vector<int64_t>& size,
                int64_t blur_kernel, const std::vector<double>& mean, const std::vector<double>& std,
                double erase_value, int64_t stages) {
@@ -98,11 +92,15 @@ void run_forward(const Views& call, const Tensor& out) {
   STD_TORCH_CHECK(fits, "draws does not fit these images and views");
 }
 
-// A new tensor's memory comes as fresh pages, and would cost a fault every 4 KiB.
-Tensor new_views(const Tensor& images, const std::vector<int64_t>& shape, ScalarType dtype) {
-  Tensor out = torch::stable::new_empty(images, shape, dtype);
-  advise_huge_pages(out.mutable_data_ptr(), out.numel() * pixel_bytes(pixel_type_of(dtype, "out")));
-  return out;
+// [..., C, H, W], or with channels last, which is [..., H, W, C] in memory.
+Tensor new_images(const Tensor& like, std::vector<int64_t> sizes, ScalarType dtype,
+                  bool channels_last) {
+  const auto channels = sizes.end() - 3;
+  if (channels_last) std::rotate(channels, channels + 1, sizes.end());
+  const int64_t d = int64_t(sizes.size());
+  const Tensor made = new_pooled(like, sizes, dtype, pixel_bytes(pixel_type_of(dtype, "out")));
+  if (!channels_last) return made;
+  return torch::stable::transpose(torch::stable::transpose(made, d - 2, d - 1), d - 3, d - 2);
 }
 
 Tensor augment_forward(const Tensor& images, const Tensor& draws, const std::vector<int64_t>& size,
@@ -110,14 +108,9 @@ Tensor augment_forward(const Tensor& images, const Tensor& draws, const std::vec
                        const std::vector<double>& std, double erase_value, int64_t stages,
                        ScalarType dtype, bool channels_last) {
   const Views call = views_of(images, draws, size, blur_kernel, mean, std, erase_value, stages);
-  const int64_t v = call.views, b = call.batch, c = call.frame.channels, h = size[0], w = size[1];
-  if (!channels_last) {
-    Tensor out = new_views(images, {v, b, c, h, w}, dtype);
-    run_forward(call, out);
-    return out;
-  }
-  Tensor out = new_views(images, {v, b, h, w, c}, dtype);
-  out = torch::stable::transpose(torch::stable::transpose(out, 3, 4), 2, 3);
+  const Tensor out =
+      new_images(images, {call.views, call.batch, call.frame.channels, size[0], size[1]}, dtype,
+                 channels_last);
   run_forward(call, out);
   return out;
 }
@@ -146,11 +139,10 @@ Tensor augment_backward(const Tensor& grad, const Tensor& images, const Tensor& 
           grad.numel() == call.views * call.batch * call.frame.channels * size[0] * size[1] &&
           grad.scalar_type() == (exact ? ScalarType::Double : ScalarType::Float),
       "grad is not contiguous [V, B, C, h, w] of the accumulator's dtype");
-  Tensor gradient = torch::stable::empty_like(images);
-  advise_huge_pages(gradient.mutable_data_ptr(),
-                    gradient.numel() * pixel_bytes(call.image_layout.type));
+  const Tensor gradient =
+      new_images(images, {images.size(0), images.size(1), images.size(2), images.size(3)},
+                 images.scalar_type(), call.image_layout.column != 1);
   if (gradient.numel() == 0) return gradient;
-  STD_TORCH_CHECK(same_layout(gradient, images), "images has strides with gaps");
   const bool fits =
       exact ? augment::augment_backward(call, const_data<double>(grad), data<char>(gradient))
             : augment::augment_backward(call, const_data<float>(grad), data<char>(gradient));

@@ -70,6 +70,8 @@ def augment(
     Returns:
         [V, B, C, h, w], of the policy's dtype, by default float64 for float64 images and else
         float32; or, where policies differ in size or dtype, a tuple of V tensors [B, C, h, w].
+        Where they have 2 MiB and more, the C++ kernels put them into memory that is used again
+        once nothing refers to it (up to 512 MiB are kept): such a tensor cannot be resized.
 
     Raises:
         TypeError: an argument of the wrong type or dtype.
