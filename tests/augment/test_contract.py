@@ -105,6 +105,15 @@ class TestAugment(OpContract):
         function = lambda x: self.call({"images": x}, variant)  # noqa: E731
         assert torch.autograd.gradgradcheck(function, images, fast_mode=True)
 
+    def test_compile_fullgraph(self, fused, variant):
+        super().test_compile_fullgraph(fused, variant)
+
+    @pytest.mark.slow
+    def test_compile_fullgraph_of_the_reference(self, variant):
+        """Dynamo goes through every stage of every image by itself."""
+        with sslkernels.backend("reference"):
+            super().test_compile_fullgraph("reference", variant)
+
     @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
     def test_what_is_not_finite_shows(self, implementation, variant, bad):
         """In both views of the image that has it, unless cut away, and in no other image."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -115,8 +116,9 @@ class TestGrid:
         policy = AugmentPolicy((8, 9), horizontal_flip=1.0, mean=(0.5,), std=(0.25,))
         views = augment(IMAGES, policy, seed=0)
         path = show_grid(IMAGES, views, policy, tmp_path / "grid.png", rows=3, zoom=2)
-        picture = torch.tensor(list(image.open(io.BytesIO(path.read_bytes())).getdata()))
-        picture = picture.view(3 * 18 + 2, 3 * 20 + 2, 3).permute(2, 0, 1).to(torch.uint8)
+        picture = torch.tensor(np.array(image.open(io.BytesIO(path.read_bytes()))))
+        assert picture.shape == (3 * 18 + 2, 3 * 20 + 2, 3)
+        picture = picture.permute(2, 0, 1)
         for row in range(3):
             top = 2 + 18 * row
             for column, expected in enumerate((IMAGES[row], *[IMAGES[row].flip(2)] * 2)):
