@@ -24,7 +24,7 @@ class ViewGradient {
         bands_bytes<T>(crop.width, transposed_resize_taps(crop.width, frame.view_width)) +
         bands_bytes<T>(crop.height, taps_y) +
         Resampler<T>::bytes(frame.view_width, crop.width, taps_y, frame.channels) +
-        Workspace::padded<T>(frame.channels * padded_crop(crop)) +
+        Workspace::padded<T>(kRowsTogether * frame.channels * padded_crop(crop)) +
         2 * image_bytes<T>(frame, frame.view_height);
     for (int i = 0; i < program.count; ++i) {
       if (needs_input(program.segments[i])) total += image_bytes<T>(frame, frame.view_height);
@@ -88,6 +88,8 @@ class ViewGradient {
     }
   };
 
+  static constexpr int64_t kRowsTogether = 4;  // of the input's gradient
+
   static int64_t padded_crop(const Box& crop) {
     return (crop.width + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
   }
@@ -121,6 +123,10 @@ class ViewGradient {
         std::fill_n(out + end, gradient_.stride - end, T(0));
         if (!inside) continue;
         const T* const in = view_gradient + (c * height + from) * width + program_.right;
+        // While these rows go their way, those of the next strip come.
+        for (int64_t x = 0; x < width; x += 64 / int64_t(sizeof(T))) {
+          __builtin_prefetch(in + rows * width + x, 0, 2);
+        }
         for (int64_t x = begin; x < end; ++x) out[x] = in[x] * scale;
         if (from < box.top || from >= box.top + box.height) continue;
         const int64_t first = std::max(begin, box.left - program_.right);
@@ -188,13 +194,17 @@ class ViewGradient {
     fill_transpose(y, bands.y);
     Resampler<T> resampler(memory_, x, y, frame.channels);
     const int64_t plane = padded_crop(crop);
-    T* const row = memory_.take<T>(frame.channels * plane);
-    for (int64_t i = 0; i < crop.height; ++i) {
-      resampler.rows(i, 1, {row, plane, 0}, GradientRows{gradient_});
+    T* const rows = memory_.take<T>(kRowsTogether * frame.channels * plane);
+    for (int64_t i = 0; i < crop.height; i += kRowsTogether) {
+      const int64_t n = std::min(kRowsTogether, crop.height - i);
+      const RowsAt<T> made = {rows, kRowsTogether * plane, plane};
+      resampler.rows(i, n, made, GradientRows{gradient_});
       for (int64_t c = 0; c < frame.channels; ++c) {
-        T* __restrict const out = total.row(c, crop.top + i) + crop.left;
-        const T* __restrict const in = row + c * plane;
-        for (int64_t k = 0; k < crop.width; ++k) out[k] += in[k];
+        for (int64_t k = 0; k < n; ++k) {
+          T* __restrict const out = total.row(c, crop.top + i + k) + crop.left;
+          const T* __restrict const in = rows + c * made.plane + k * made.row;
+          for (int64_t at = 0; at < crop.width; ++at) out[at] += in[at];
+        }
       }
     }
   }
@@ -230,7 +240,9 @@ bool augment_backward(const Views& call, const T* view_gradient, void* gradient)
 
   std::atomic<int64_t> next{0};
   std::atomic<bool> fits{true};
-  parallel_run(std::min<int64_t>(thread_count(), call.batch), [&](int64_t) {
+  const int64_t values = call.batch * (call.views * view_size + layout.image);
+  const int64_t workers = std::min(call.batch, worker_count(values, kValuesOfThread));
+  parallel_run(workers, [&](int64_t) {
     Scratch total_scratch, scratch;
     Program program;
     for (int64_t image; (image = next.fetch_add(1, std::memory_order_relaxed)) < call.batch;) {

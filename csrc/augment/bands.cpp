@@ -83,11 +83,12 @@ void fill_transpose(Bands<T>& transposed, const Bands<T>& bands) {
   const int64_t padded = transposed.blocks() * kLanes<T>;
   std::fill_n(transposed.first, padded, Index<T>(bands.outputs));
   std::fill_n(transposed.last, padded, Index<T>(0));
+  // Of the outputs that take an input the first and the last, whatever their order.
+  for (int64_t o = bands.outputs - 1; o >= 0; --o) {
+    for (int64_t i = bands.first[o]; i <= bands.last[o]; ++i) transposed.first[i] = Index<T>(o);
+  }
   for (int64_t o = 0; o < bands.outputs; ++o) {
-    for (int64_t i = bands.first[o]; i <= bands.last[o]; ++i) {
-      transposed.first[i] = std::min(transposed.first[i], Index<T>(o));
-      transposed.last[i] = std::max(transposed.last[i], Index<T>(o));
-    }
+    for (int64_t i = bands.first[o]; i <= bands.last[o]; ++i) transposed.last[i] = Index<T>(o);
   }
   int64_t taps = 1;
   for (int64_t i = 0; i < padded; ++i) {

@@ -69,26 +69,33 @@ void blur_across(const Gaussian<T>& gaussian, const Strip<T>& strip, T* scratch,
   }
 }
 
-// Rows of a strip from those of an image, blurred down the columns. rows: kernel + 3 pointers.
+// Whether rows that are a multiple of kBlurRows can be scaled and streamed by blur_down.
 template <class T>
-void blur_down(const Gaussian<T>& gaussian, const Strip<T>& image, const T** rows,
-               const Strip<T>& strip) {
+bool blur_places(const Gaussian<T>& gaussian) {
+  return columns_blur<T>(gaussian.radius) != nullptr;
+}
+
+// Some rows of an image from `top` on, blurred down the columns, to where place(channel) says.
+// rows: kernel + 3 pointers.
+template <class T, class Place>
+void blur_down(const Gaussian<T>& gaussian, const Strip<T>& image, const T** rows, int64_t top,
+               int64_t count, Place&& place) {
   const int64_t r = gaussian.radius;
   const BlurColumns<T> blur_columns = columns_blur<T>(r);
-  for (int64_t c = 0; c < strip.channels; ++c) {
-    for (int64_t y = 0; y < strip.rows; y += kBlurRows) {
-      const int64_t n = std::min(kBlurRows, strip.rows - y);
+  for (int64_t c = 0; c < image.channels; ++c) {
+    BlurredRows<T> out = place(c);
+    for (int64_t y = 0; y < count; y += kBlurRows, out.data += kBlurRows * out.stride) {
+      const int64_t n = std::min(kBlurRows, count - y);
       for (int64_t i = 0; i < n + 2 * r; ++i) {
-        rows[i] = image.row(c, mirrored(strip.top + y + i - r, image.rows));
+        rows[i] = image.row(c, mirrored(top + y + i - r, image.rows));
       }
-      T* const out = strip.row(c, y);
       if (n == kBlurRows && blur_columns) {
-        blur_columns(gaussian.weights + r, rows, strip.stride, out, strip.stride);
+        blur_columns(gaussian.weights + r, rows, image.stride, out);
         continue;
       }
       for (int64_t i = 0; i < n; ++i) {
-        combine_rows(rows + i, gaussian.weights, 2 * r + 1, 1, strip.stride, 0,
-                     out + i * strip.stride, 0);
+        combine_rows(rows + i, gaussian.weights, 2 * r + 1, 1, image.stride, 0,
+                     out.data + i * out.stride, 0);
       }
     }
   }

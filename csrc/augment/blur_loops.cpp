@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "lanes.h"
+#include "store.h"
 
 namespace sslk::augment {
 
@@ -78,8 +78,8 @@ void slide_any_row(const T* in, const T* weights, int64_t radius, int64_t n, T* 
 // ---- Down the columns ---------------------------------------------------------------------------
 
 template <int kRadius, int kVectors, class T>
-SSLK_INLINE void blur_column(const Vec<T>* weight, const T* const* rows, int64_t at, T* out,
-                             int64_t stride) {
+SSLK_INLINE void blur_column(const Vec<T>* weight, const T* const* rows, int64_t at,
+                             const BlurredRows<T>& out) {
   Vec<T> sum[kBlurRows][kVectors] = {};
 #pragma GCC unroll 64
   for (int i = 0; i < kBlurRows + 2 * kRadius; ++i) {
@@ -97,19 +97,28 @@ SSLK_INLINE void blur_column(const Vec<T>* weight, const T* const* rows, int64_t
 #pragma GCC unroll 8
   for (int j = 0; j < kBlurRows; ++j) {
 #pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) store(out + j * stride + v * kLanes<T>, sum[j][v]);
+    for (int v = 0; v < kVectors; ++v) {
+      T* const to = out.data + j * out.stride + at + v * kLanes<T>;
+      const Vec<T> value = sum[j][v] * out.scale + out.shift;
+      if (out.stream) {
+        stream_pixels<T, T>(to, value);
+      } else {
+        store(to, value);
+      }
+    }
   }
 }
 
 template <int kRadius, class T>
-void blur_columns(const T* weights, const T* const* rows, int64_t n, T* out, int64_t stride) {
+void blur_columns(const T* weights, const T* const* rows, int64_t n, const BlurredRows<T>& to) {
+  const BlurredRows<T> out = to;
   Vec<T> w[kRadius + 1];
   for (int t = 0; t <= kRadius; ++t) w[t] = broadcast(weights[t]);
   int64_t i = 0;
   for (; i + 2 * kLanes<T> <= n; i += 2 * kLanes<T>) {
-    blur_column<kRadius, 2>(w, rows, i, out + i, stride);
+    blur_column<kRadius, 2>(w, rows, i, out);
   }
-  for (; i < n; i += kLanes<T>) blur_column<kRadius, 1>(w, rows, i, out + i, stride);
+  for (; i < n; i += kLanes<T>) blur_column<kRadius, 1>(w, rows, i, out);
 }
 
 // ---- By radius ----------------------------------------------------------------------------------

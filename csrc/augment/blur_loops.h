@@ -14,10 +14,19 @@ using SlideRow = void (*)(const T* in, const T* weights, int64_t radius, int64_t
 template <class T>
 SlideRow<T> row_slide(int64_t radius);
 
-// kBlurRows rows of n values, stride apart, from rows[i], the input's row i - radius.
+// Rows that are written, all values times scale plus shift.
 template <class T>
-using BlurColumns = void (*)(const T* weights, const T* const* rows, int64_t n, T* out,
-                             int64_t stride);
+struct BlurredRows {
+  T* data;
+  int64_t stride;
+  T scale = 1, shift = 0;
+  bool stream = false;  // past the caches: rows are aligned to vectors
+};
+
+// kBlurRows rows of n values from rows[i], the input's row i - radius.
+template <class T>
+using BlurColumns = void (*)(const T* weights, const T* const* rows, int64_t n,
+                             const BlurredRows<T>& out);
 // Null where there is no such loop.
 template <class T>
 BlurColumns<T> columns_blur(int64_t radius);

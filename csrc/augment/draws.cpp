@@ -1,6 +1,8 @@
 #include "draws.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
 
 #include "../parallel.h"
@@ -89,7 +91,7 @@ double exp2_defined(double x) {
   const double n = std::floor(x + 0.5), f = x - n;
   double value = 0;
   for (float c : kCoefficients) value = double(float(value * f + double(c)));
-  return std::ldexp(value, int(n));
+  return value * std::bit_cast<double>(uint64_t(int64_t(n) + 1023) << 52);
 }
 
 double side(double area) { return std::floor(std::sqrt(area) + 0.5); }
@@ -167,18 +169,33 @@ void draw_shifts(const Words& words, const double* n, float* row) {
   }
 }
 
-// The index-th permutation of 0 ... 3 in lexicographic order.
-void put_order(uint32_t index, int* order) {
-  int left[] = {0, 1, 2, 3};
-  constexpr uint32_t kFactorials[] = {6, 2, 1, 1};
-  for (int i = 0; i < 4; ++i) {
-    const uint32_t place = index / kFactorials[i];
-    index %= kFactorials[i];
-    order[i] = left[place];
-    std::copy(left + place + 1, left + 4 - i, left + place);
+using Order = std::array<int, 4>;
+
+// The permutations of 0 ... 3 in lexicographic order.
+constexpr std::array<Order, 24> all_orders() {
+  std::array<Order, 24> orders{};
+  Order order = {0, 1, 2, 3};
+  for (Order& each : orders) {
+    each = order;
+    std::next_permutation(order.begin(), order.end());
+  }
+  return orders;
+}
+constexpr std::array<Order, 24> kOrders = all_orders();
+
+// Blur, solarizing and noise.
+void draw_pixel_stages(const Words& words, const PhiloxBlock& choice, const double* n, float* row) {
+  const PhiloxBlock pixel = words.block(kPixelDraw);
+  if (below(choice.word[3], n[kBlurBelow])) {
+    row[kBlurSigma] = float(between(pixel.word[0], n + kBlurSigmaRange));
+  }
+  if (below(pixel.word[1], n[kSolarizeBelow])) row[kSolarize] = float(n[kSolarizeThreshold]);
+  if (below(pixel.word[2], n[kNoiseBelow])) {
+    row[kNoise] = float(between(pixel.word[3], n + kNoiseRange));
   }
 }
 
+// Blocks of words that can change nothing are not made.
 void draw_row(const Words& words, const double* n, int64_t height, int64_t width, float* row) {
   std::fill_n(row, kRowLength, 0.0f);
   draw_crop(words, n, height, width, row + kTop);
@@ -191,8 +208,7 @@ void draw_row(const Words& words, const double* n, int64_t height, int64_t width
   }
 
   const PhiloxBlock choice = words.block(kChoiceDraw), jitter = words.block(kJitterDraw);
-  int order[4];
-  put_order(philox_below(choice.word[1], 24), order);
+  const Order& order = kOrders[philox_below(choice.word[1], 24)];
   const bool jitters = below(choice.word[0], n[kJitterBelow]);
   for (int i = 0; i < 4; ++i) {
     row[kOrder + i] = jitters && n[kJitter + 3 * order[i]] ? float(order[i]) : -1.0f;
@@ -200,30 +216,32 @@ void draw_row(const Words& words, const double* n, int64_t height, int64_t width
   }
   row[kGrayscale] = below(choice.word[2], n[kGrayscaleBelow]);
 
-  const PhiloxBlock pixel = words.block(kPixelDraw), key = words.block(kKeyDraw);
-  if (below(choice.word[3], n[kBlurBelow])) {
-    row[kBlurSigma] = float(between(pixel.word[0], n + kBlurSigmaRange));
+  row[kSolarize] = kNoSolarize;
+  if (n[kBlurBelow] || n[kSolarizeBelow] || n[kNoiseBelow]) {
+    draw_pixel_stages(words, choice, n, row);
   }
-  row[kSolarize] =
-      below(pixel.word[1], n[kSolarizeBelow]) ? float(n[kSolarizeThreshold]) : kNoSolarize;
-  if (below(pixel.word[2], n[kNoiseBelow])) {
-    row[kNoise] = float(between(pixel.word[3], n + kNoiseRange));
-  }
-  for (int i = 0; i < 2; ++i) row[kNoiseKey + i] = float(key.word[i] >> 8);
 
-  const PhiloxBlock diff = words.block(kDiffDraw);
+  const double* const ranges = n + kDiffRanges;
+  const bool varies = ranges[1] || ranges[3] || ranges[5];
+  const PhiloxBlock diff = varies ? words.block(kDiffDraw) : PhiloxBlock{};
   for (int i = 0; i < 3; ++i) {
-    row[kDiffBrightness + i] = float(between(diff.word[i], n + kDiffRanges + 2 * i));
+    row[kDiffBrightness + i] = float(between(diff.word[i], ranges + 2 * i));
   }
+
+  const PhiloxBlock key = words.block(kKeyDraw);
+  for (int i = 0; i < 2; ++i) row[kNoiseKey + i] = float(key.word[i] >> 8);
   if (below(key.word[2], n[kEraseBelow])) draw_erasing(words, n, row + kEraseTop);
-  draw_shifts(words, n, row);
+  if (n[kTranslation] || n[kCutout]) draw_shifts(words, n, row);
 }
+
+// Fewer rows than this take less time than it takes to wake a thread.
+constexpr int64_t kRowsOfThread = 256;
 
 }  // namespace
 
 void draw(const int64_t* sample_ids, int64_t batch, const double* numbers, int64_t views,
           uint64_t seed, uint32_t epoch, int64_t height, int64_t width, float* rows) {
-  parallel_ranges(views * batch, [&](int64_t begin, int64_t end) {
+  parallel_ranges(views * batch, kRowsOfThread, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t view = i / batch;
       const Words words(seed, epoch, uint64_t(sample_ids[i % batch]), uint32_t(view));

@@ -43,6 +43,22 @@ class Sink {
     if (begin < end) write(strip.part(begin, end - begin), top + begin);
   }
 
+  // Whether rows of the strips' own type can be written where they belong by somebody else.
+  bool takes_rows() const {
+    const PixelType own = sizeof(T) == 8 ? PixelType::kFloat64 : PixelType::kFloat32;
+    const bool moved = program_.right || program_.down;
+    return target_.layout.type == own && target_.layout.column == 1 && !moved &&
+           target_.width % kLanes<T> == 0;
+  }
+  BlurredRows<T> place(int64_t channel, int64_t row) const {
+    const Layout& layout = target_.layout;
+    return {static_cast<T*>(target_.data) + channel * layout.channel + row * layout.row, layout.row,
+            normalisation_.scale[channel], normalisation_.shift[channel], target_.stream};
+  }
+  void placed(const Strip<T>& strip) const {
+    if (program_.erased.height) erase<T>(strip, strip.top);
+  }
+
   // Fills the rows that nothing was moved to; a strip's memory is needed.
   void fill_rest(Strip<T> zero) const {
     const int64_t down = program_.down, height = call_.frame.view_height;
@@ -115,8 +131,9 @@ bool augment_forward(const Views& call, void* out, const Layout& layout) {
   const int64_t tasks = call.views * call.batch;
   const int64_t view_bytes = layout.image * pixel_bytes(layout.type);
   const bool large = tasks * view_bytes > kCachedBytes;
-  const int64_t workers = std::min<int64_t>(thread_count(), tasks);
-  const int64_t chunk = std::clamp<int64_t>(tasks / (workers * 16), 1, 8);
+  const int64_t workers = std::min(tasks, worker_count(tasks * layout.image, kValuesOfThread));
+  // Small views are taken some at a time, large ones singly: nobody waits long for the last.
+  const int64_t chunk = std::clamp<int64_t>(kValuesOfThread / layout.image, 1, 8);
 
   std::atomic<int64_t> next{0};
   std::atomic<bool> fits{true};

@@ -33,18 +33,19 @@ class Hue {
     s.ramp(p, p.angle - p.chroma * T(3), T(3), T(1), T(-1), dr);
     s.ramp(p, p.angle - p.chroma * T(2), T(2), T(-1), T(2), dg);
     s.ramp(p, p.angle - p.chroma, T(1), T(1), T(-1), db);
+    Vec<T> to_least = dr + dg + db - s.most;  // the rest begins at or stays there
 
     // angle = chroma * turn + the difference of two channels
     s.chroma += s.angle * p.turn;
     s.most += s.chroma;
-    s.least -= s.chroma;
+    to_least -= s.chroma;
     const Vec<T> zero = {};
-    const auto red = r == p.most, green = ~red & (g == p.most), blue = ~red & ~green;
-    dr = (green ? -s.angle : zero) + (blue ? s.angle : zero);
-    dg = (blue ? -s.angle : zero) + (red ? s.angle : zero);
-    db = (red ? -s.angle : zero) + (green ? s.angle : zero);
+    const auto red = r == p.most, green = g == p.most;  // green only where not red
+    dr = red ? zero : green ? -s.angle : s.angle;
+    dg = red ? s.angle : green ? zero : -s.angle;
+    db = red ? -s.angle : green ? s.angle : zero;
     share(r, g, b, p.most, s.most, dr, dg, db);
-    share(r, g, b, p.least, s.least, dr, dg, db);
+    share(r, g, b, p.least, to_least, dr, dg, db);
   }
 
  private:
@@ -54,17 +55,15 @@ class Hue {
 
   // Gradients of these.
   struct Slopes {
-    Vec<T> most, least, chroma, angle;
+    Vec<T> most, chroma, angle;
 
     // Through clamp(sign * |x| + height * chroma + least, least, most), x = angle - n * chroma.
     SSLK_INLINE void ramp(const Pixel& p, Vec<T> x, T n, T sign, T height, Vec<T> gradient) {
       const Vec<T> zero = {};
-      const Vec<T> value = absolute(x) * sign + p.chroma * height + p.least;
-      const auto below = value<p.least, above = value> p.most;
-      most += above ? gradient : zero;
-      const Vec<T> inside = below | above ? zero : gradient;
-      least += above ? zero : gradient;
-      const Vec<T> slope = (x < zero ? -inside : inside) * sign;
+      const Vec<T> value = absolute(x) * sign + (p.chroma * height + p.least);
+      most += value > p.most ? gradient : zero;
+      const Vec<T> inside = (value >= p.least) & (value <= p.most) ? gradient : zero;
+      const Vec<T> slope = negated_as(x, inside) * sign;
       angle += slope;
       chroma += inside * height - slope * n;
     }
@@ -92,9 +91,9 @@ class Hue {
                                 Vec<T>& dr, Vec<T>& dg, Vec<T>& db) {
     const Vec<T> zero = {}, one = broadcast(T(1));
     const auto red = r == extreme, green = g == extreme, blue = b == extreme;
-    const auto all = red & green & blue, two = (red & green) | (green & blue) | (red & blue);
-    const Vec<T> parts = two ? broadcast(T(0.5)) : one;
-    const Vec<T> part = gradient * (all ? broadcast(T(1) / T(3)) : parts);
+    const Vec<T> count = (red ? one : zero) + (green ? one : zero) + (blue ? one : zero);
+    const Vec<T> several = count == T(2) ? broadcast(T(0.5)) : broadcast(T(1) / T(3));
+    const Vec<T> part = gradient * (count == one ? one : several);
     dr += red ? part : zero;
     dg += green ? part : zero;
     db += blue ? part : zero;

@@ -82,6 +82,14 @@ SSLK_INLINE V absolute(V x) {
   return as<V>(as<Vec<Bits<T>>>(x) & (~Bits<T>(0) >> 1));
 }
 
+// y where x has no minus sign, else -y.
+template <class V>
+SSLK_INLINE V negated_as(V x, V y) {
+  using T = std::remove_reference_t<decltype(x[0])>;
+  using B = Vec<Bits<T>>;
+  return as<V>(as<B>(y) ^ (as<B>(x) & ~(~Bits<T>(0) >> 1)));
+}
+
 // Keeps the compiler from fusing the product x into a multiply-add, where the result must be that
 // of the two roundings.
 template <class V>

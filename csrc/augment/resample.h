@@ -156,7 +156,7 @@ class Resampler {
     return (width + kLanes<T> - 1) / kLanes<T> * kLanes<T> + kOverread<T>;
   }
   static int64_t batch_of(int64_t width) {
-    return std::clamp<int64_t>(256 >> std::bit_width(uint64_t(width - 1)), 1, 8);
+    return std::clamp<int64_t>(1024 >> std::bit_width(uint64_t(width - 1)), 1, 8);
   }
   static int64_t slots_of(int64_t taps, int64_t batch) {
     return int64_t(std::bit_ceil(uint64_t(taps + batch)));

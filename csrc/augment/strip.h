@@ -47,20 +47,27 @@ SSLK_INLINE V luma(V red, V green, V blue) {
   return red * T(kLumaRed) + green * T(kLumaGreen) + blue * T(kLumaBlue);
 }
 
+// The sum of all lanes, halves first: one after the other they would wait for each other.
+template <class T>
+SSLK_INLINE T pairwise_sum(Vec<T> v) {
+  for (Index<T> half = kLanes<T> / 2; half; half /= 2) {
+    v += __builtin_shuffle(v, lane_numbers<T>() ^ half);
+  }
+  return v[0];
+}
+
 // Calls f(offset) for every vector of a plane, and sums what it returns but for the padding.
 template <class T, class F>
 SSLK_INLINE double sum_pixels(const Strip<T>& strip, F&& f) {
   const int64_t whole = strip.width / kLanes<T> * kLanes<T>;
   const auto inside = lane_numbers<T>() < Index<T>(strip.width - whole);
-  double total = 0;
   Vec<T> sum = {};
   for (int64_t y = 0; y < strip.rows; ++y) {
     const int64_t row = y * strip.stride;
     for (int64_t x = 0; x < whole; x += kLanes<T>) sum += f(row + x);
     if (whole < strip.width) sum += inside ? f(row + whole) : Vec<T>{};
   }
-  for (int lane = 0; lane < kLanes<T>; ++lane) total += sum[lane];
-  return total;
+  return double(pairwise_sum<T>(sum));
 }
 
 }  // namespace sslk::augment

@@ -123,7 +123,8 @@ class View {
   }
 
   // Runs all but the last step of all, and hands over what comes out, strip by strip: finish(strip,
-  // step, mean), step being null where there is none.
+  // step, mean), step being null where there is none. A blur that nothing follows goes straight to
+  // the view if finish.takes_rows(): to finish.place(channel, row), and then finish.placed(strip).
   template <class Finish>
   void run(Finish&& finish) {
     for (int i = 0; i + 1 < program_.count; ++i) run_segment(i);
@@ -131,8 +132,15 @@ class View {
     const Segment& segment = program_.segments[last];
     const int before = std::max(segment.count - 1, 0);
     const Step* const step = segment.count ? &segment.steps[before] : nullptr;
+    const bool placed = segment.entry == Entry::kBlur && !step && blur_places(gaussian_) &&
+                        call_.frame.view_height % kBlurRows == 0 && finish.takes_rows();
     for_each_strip([&](int64_t y) {
       const Strip<T> strip = rows_of(strip_, y);
+      if (placed) {
+        blur_down(gaussian_, before_, blurred_rows_, y, strip.rows,
+                  [&](int64_t c) { return finish.place(c, y); });
+        return finish.placed(strip);
+      }
       const Strip<T> in = uses_mean(segment.entry) ? rows_of(before_, y) : strip;
       enter(segment.entry, in);
       apply_steps(segment, before, means_[last], program_.noise_seed, in, strip);
@@ -206,7 +214,8 @@ class View {
       case Entry::kOverallMean:
         break;  // it is the strip
       case Entry::kBlur:
-        blur_down(gaussian_, before_, blurred_rows_, strip);
+        blur_down(gaussian_, before_, blurred_rows_, y, strip.rows,
+                  [&](int64_t c) { return BlurredRows<T>{strip.row(c, 0), strip.stride}; });
         break;
       case Entry::kRotate:
         rotate(Rotation<T>(program_.rotation, before_.rows, before_.width), before_, strip);

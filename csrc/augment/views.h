@@ -22,6 +22,9 @@ struct Views {
   double erase_value;
 };
 
+// Fewer values than this take less time than it takes to wake a thread.
+constexpr int64_t kValuesOfThread = int64_t(1) << 15;
+
 // Writes the views. False when a row of draws is not one of such images and views; then what was
 // written is of no use.
 template <class T>
