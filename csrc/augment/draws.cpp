@@ -235,7 +235,7 @@ void draw_row(const Words& words, const double* n, int64_t height, int64_t width
 }
 
 // Fewer rows than this take less time than it takes to wake a thread.
-constexpr int64_t kRowsOfThread = 256;
+constexpr int64_t kRowsOfThread = 1024;
 
 }  // namespace
 
