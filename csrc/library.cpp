@@ -45,7 +45,8 @@ STABLE_TORCH_LIBRARY(sslkernels, m) {
       "SymInt width) -> Tensor");
   m.def(
       "augment_forward(Tensor images, Tensor draws, int[] size, int blur_kernel, float[] mean, "
-      "float[] std, float erase_value, int stages, ScalarType dtype, bool channels_last) -> Tensor");
+      "float[] std, float erase_value, int stages, ScalarType dtype, bool channels_last) -> "
+      "Tensor");
   m.def(
       "augment_forward_out(Tensor images, Tensor draws, int[] size, int blur_kernel, float[] mean, "
       "float[] std, float erase_value, int stages, Tensor(a!) out) -> ()");
