@@ -40,6 +40,19 @@ STABLE_TORCH_LIBRARY(sslkernels, m) {
       "Tensor? word_ids, int mask_token_id, int vocab_size, int[] special_ids, SymInt seed, "
       "str strategy, int select_below, int replace_below, int random_below, int[] longer_from, "
       "int ignore_index) -> (Tensor masked_ids, Tensor labels)");
+  m.def(
+      "augment_draws(Tensor sample_ids, float[] numbers, SymInt seed, SymInt epoch, SymInt height, "
+      "SymInt width) -> Tensor");
+  m.def(
+      "augment_forward(Tensor images, Tensor draws, int[] size, int blur_kernel, float[] mean, "
+      "float[] std, float erase_value, int stages, ScalarType dtype, bool channels_last) -> "
+      "Tensor");
+  m.def(
+      "augment_forward_out(Tensor images, Tensor draws, int[] size, int blur_kernel, float[] mean, "
+      "float[] std, float erase_value, int stages, Tensor(a!) out) -> ()");
+  m.def(
+      "augment_backward(Tensor grad, Tensor images, Tensor draws, int[] size, int blur_kernel, "
+      "float[] mean, float[] std, float erase_value, int stages) -> Tensor");
   m.def("release_workspaces() -> ()");
 }
 

@@ -17,11 +17,20 @@ int thread_count();
 // Runs body(0) ... body(n - 1), each once, on at most thread_count() threads.
 void parallel_run(int64_t n, const std::function<void(int64_t)>& body);
 
-// Splits [0, n) into one contiguous range a thread.
+// How many workers to give work that is n in size, if none should have less than `least` of it.
+inline int64_t worker_count(int64_t n, int64_t least) {
+  return std::clamp<int64_t>(n / least, 1, thread_count());
+}
+
+// Splits [0, n) into one contiguous range a worker, none much shorter than `least`.
+template <class F>
+void parallel_ranges(int64_t n, int64_t least, F&& body) {
+  const int64_t parts = worker_count(n, least);
+  parallel_run(parts, [&](int64_t p) { body(n * p / parts, n * (p + 1) / parts); });
+}
 template <class F>
 void parallel_ranges(int64_t n, F&& body) {
-  const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(thread_count(), n));
-  parallel_run(parts, [&](int64_t p) { body(n * p / parts, n * (p + 1) / parts); });
+  parallel_ranges(n, 1, body);
 }
 
 // Spins until ready() is true; with more threads than cores, lets the others go first.

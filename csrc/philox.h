@@ -33,10 +33,13 @@ namespace sslk {
 
 // Numbers once given are never given anew: results of old seeds would change.
 enum class Stream : uint32_t {
-  kMaskToken = 1,   // index: position in the sequence
-  kMaskWord = 2,    // index: number of the word
-  kMaskSpan = 3,    // index: number of the candidate span
-  kMaskBudget = 4,  // index: 0
+  kMaskToken = 1,     // index: position in the sequence
+  kMaskWord = 2,      // index: number of the word
+  kMaskSpan = 3,      // index: number of the candidate span
+  kMaskBudget = 4,    // index: 0
+  kAugment = 5,       // id: sample; index: 65536 * view + draw (sslkernels/augment/draws.py)
+  kAugmentNoise = 6,  // seed: two keys of 24 bits from the row of draws, as low and high half;
+                      // id: channel / 4; index: pixel, y * width + x
 };
 
 struct PhiloxBlock {
@@ -58,10 +61,11 @@ SSLK_HOST_DEVICE inline PhiloxBlock philox4x32(PhiloxBlock counter, uint32_t key
   return {{c0, c1, c2, c3}};
 }
 
-// The block of one draw, laid out as above.
+// The block of one draw, laid out as above; epoch is below 2^24.
 SSLK_HOST_DEVICE inline PhiloxBlock philox_block(uint64_t seed, Stream stream, uint64_t id,
-                                                 uint32_t index) {
-  const PhiloxBlock counter = {{uint32_t(stream), uint32_t(id), uint32_t(id >> 32), index}};
+                                                 uint32_t index, uint32_t epoch = 0) {
+  const PhiloxBlock counter = {
+      {uint32_t(stream) | epoch << 8, uint32_t(id), uint32_t(id >> 32), index}};
   return philox4x32(counter, uint32_t(seed), uint32_t(seed >> 32));
 }
 

@@ -5,6 +5,9 @@
 #include <mutex>
 #include <new>
 #include <vector>
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#endif
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
@@ -12,55 +15,72 @@
 namespace sslk {
 namespace {
 
-struct Block {
-  char* memory;
-  size_t size;
-};
-
 constexpr size_t kHugePage = size_t(2) << 20;
-constexpr size_t kKeepBytes = size_t(256) << 20;  // cached at most, beyond what is in use
+constexpr size_t kKeepBytes = size_t(512) << 20;  // cached at most, beyond what is in use
 
-std::mutex mutex;
-std::vector<Block> idle;  // oldest first
+// Never destroyed: a tensor may give its memory back after the static objects are gone.
+struct Cache {
+  std::mutex mutex;
+  std::vector<MemoryBlock> idle;  // oldest first
+};
+Cache& cache() {
+  static Cache* const only = new Cache;
+  return *only;
+}
+
+// A child that is forked while another thread holds the lock would wait for it for ever.
+#if defined(__unix__) || defined(__APPLE__)
+const int at_fork = pthread_atfork([] { cache().mutex.lock(); }, [] { cache().mutex.unlock(); },
+                                   [] { cache().mutex.unlock(); });
+#endif
 
 size_t idle_bytes() {
   size_t total = 0;
-  for (const Block& block : idle) total += block.size;
+  for (const MemoryBlock& block : cache().idle) total += block.size;
   return total;
 }
 
 }  // namespace
 
-Workspace::Workspace(size_t bytes) {
+MemoryBlock borrow_block(size_t bytes) {
   {
-    std::lock_guard<std::mutex> lock(mutex);
-    auto fits = [&](const Block& block) { return block.size >= bytes && block.size / 4 <= bytes; };
+    std::lock_guard<std::mutex> lock(cache().mutex);
+    std::vector<MemoryBlock>& idle = cache().idle;
+    auto fits = [&](const MemoryBlock& block) {
+      return block.size >= bytes && block.size / 4 <= bytes;
+    };
     auto newest = std::find_if(idle.rbegin(), idle.rend(), fits);  // likeliest to be in the caches
     if (newest != idle.rend()) {
-      block_ = cursor_ = newest->memory;
-      size_ = newest->size;
+      const MemoryBlock block = *newest;
       idle.erase(std::next(newest).base());
-      return;
+      return block;
     }
   }
   const bool huge = bytes >= kHugePage;
   const size_t alignment = huge ? kHugePage : 4096;
-  size_ = (bytes + alignment - 1) / alignment * alignment;
-  block_ = cursor_ = static_cast<char*>(std::aligned_alloc(alignment, std::max(size_, alignment)));
-  if (block_ == nullptr) throw std::bad_alloc();
-  if (huge) advise_huge_pages(block_, size_);
+  const size_t size = std::max((bytes + alignment - 1) / alignment * alignment, alignment);
+  char* const memory = static_cast<char*>(std::aligned_alloc(alignment, size));
+  if (memory == nullptr) throw std::bad_alloc();
+  if (huge) advise_huge_pages(memory, size);
+  return {memory, size};
+}
+
+void give_back(MemoryBlock block) {
+  if (block.size > kKeepBytes) return std::free(block.memory);
+  std::lock_guard<std::mutex> lock(cache().mutex);
+  std::vector<MemoryBlock>& idle = cache().idle;
+  idle.push_back(block);
+  while (idle_bytes() > kKeepBytes) {
+    std::free(idle.front().memory);
+    idle.erase(idle.begin());
+  }
 }
 
 Workspace::~Workspace() {
 #if SSLK_GUARD_BYTES
-  ASAN_UNPOISON_MEMORY_REGION(block_, size_);
+  ASAN_UNPOISON_MEMORY_REGION(block_.memory, block_.size);
 #endif
-  std::lock_guard<std::mutex> lock(mutex);
-  idle.push_back({block_, size_});
-  while (!idle.empty() && idle_bytes() > kKeepBytes) {
-    std::free(idle.front().memory);
-    idle.erase(idle.begin());
-  }
+  give_back(block_);
 }
 
 void advise_huge_pages(void* memory, size_t bytes) {
@@ -76,9 +96,9 @@ void advise_huge_pages(void* memory, size_t bytes) {
 }
 
 void release_workspaces() {
-  std::lock_guard<std::mutex> lock(mutex);
-  for (const Block& block : idle) std::free(block.memory);
-  idle.clear();
+  std::lock_guard<std::mutex> lock(cache().mutex);
+  for (const MemoryBlock& block : cache().idle) std::free(block.memory);
+  cache().idle.clear();
 }
 
 }  // namespace sslk

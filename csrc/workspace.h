@@ -14,11 +14,19 @@
 
 namespace sslk {
 
+// Memory that outlives a call, from the cache that workspaces come from and go back to.
+struct MemoryBlock {
+  char* memory;
+  size_t size;  // at least what was asked for
+};
+MemoryBlock borrow_block(size_t bytes);
+void give_back(MemoryBlock block);
+
 // A zero-copy carve-up of one cached block. Give the total first, then take() 64-byte aligned
 // parts.
 class Workspace {
  public:
-  explicit Workspace(size_t bytes);
+  explicit Workspace(size_t bytes) : block_(borrow_block(bytes)), cursor_(block_.memory) {}
   ~Workspace();
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;
@@ -34,15 +42,22 @@ class Workspace {
     return part;
   }
 
+  // Takes back all parts.
+  void rewind() {
+#if SSLK_GUARD_BYTES
+    ASAN_UNPOISON_MEMORY_REGION(block_.memory, block_.size);
+#endif
+    cursor_ = block_.memory;
+  }
+
   template <class T>
   static size_t padded(int64_t count) {
     return ((size_t(count) * sizeof(T) + 63) & ~size_t(63)) + SSLK_GUARD_BYTES;
   }
 
  private:
-  char* block_;
+  const MemoryBlock block_;
   char* cursor_;
-  size_t size_;
 };
 
 // Asks for huge pages where fresh memory of this size would cost a page fault every 4 KiB.

@@ -1,6 +1,16 @@
 """Fused kernels for self-supervised learning."""
 
 from sslkernels import losses, masking, nn, similarity
+from sslkernels.augment import (
+    AugmentCollate,
+    AugmentPolicy,
+    Indexed,
+    apply_to_boxes,
+    apply_to_masks,
+    augment,
+    policies,
+    show_grid,
+)
 from sslkernels.backends import backend, explain
 from sslkernels.losses.distillation import distillation_loss
 from sslkernels.losses.language_modeling import (
@@ -15,6 +25,12 @@ from sslkernels.masking import mask_tokens
 __version__ = "0.1.0"
 
 __all__ = [
+    "AugmentCollate",
+    "AugmentPolicy",
+    "Indexed",
+    "apply_to_boxes",
+    "apply_to_masks",
+    "augment",
     "backend",
     "causal_lm_loss",
     "distillation_loss",
@@ -27,5 +43,7 @@ __all__ = [
     "next_sentence_loss",
     "nn",
     "nt_xent",
+    "policies",
+    "show_grid",
     "similarity",
 ]

@@ -1,14 +1,16 @@
-"""The losses as modules."""
+"""The losses, and augmentation, as modules."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sslkernels import checks
+from sslkernels.augment import AugmentPolicy, arguments, augment
 from sslkernels.losses.linear_cross_entropy import linear_cross_entropy
 from sslkernels.losses.nt_xent import nt_xent
 
@@ -182,3 +184,67 @@ class LinearCrossEntropyLoss(nn.Module):
             f"ignore_index={self.ignore_index}, label_smoothing={self.label_smoothing:g}, "
             f"z_loss={self.z_loss:g}, softcap={self.softcap}"
         )
+
+
+class Augment(nn.Module):
+    """`sslkernels.augment` as a module, in training and evaluation alike.
+
+    Without sample ids the images are numbered as they come, across calls, so that no two draw
+    alike; the count is the buffer `seen`, and part of the state dict. With sample ids the draws of
+    an image change with the epoch: call `set_epoch`.
+
+    Args:
+        policy, views, seed: as for `sslkernels.augment`.
+
+    Shape:
+        images [B, C, H, W]; sample_ids [B]; views [V, B, C, h, w], or a tuple of V tensors
+        [B, C, h, w] where sizes differ.
+
+    Raises:
+        TypeError, ValueError: as `sslkernels.augment`.
+    """
+
+    seen: Tensor
+
+    def __init__(
+        self,
+        policy: AugmentPolicy | Sequence[AugmentPolicy],
+        *,
+        views: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.policies = arguments.policies(policy, views, "Augment")
+        arguments.integer("seed", seed, 0, 2**64 - 1)
+        self.seed = seed
+        self.epoch = 0
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+
+    def set_epoch(self, epoch: int) -> None:
+        arguments.integer("epoch", epoch, 0, 2**24 - 1)
+        self.epoch = epoch
+
+    def forward(
+        self,
+        images: Tensor,
+        sample_ids: Tensor | None = None,
+        *,
+        out: Any = None,
+        return_draws: bool = False,
+    ) -> Any:
+        if sample_ids is None:
+            batch = images.shape[0]
+            sample_ids = self.seen.to(images.device) + torch.arange(batch, device=images.device)
+            self.seen += batch
+        return augment(
+            images,
+            self.policies,
+            seed=self.seed,
+            epoch=self.epoch,
+            sample_ids=sample_ids,
+            out=out,
+            return_draws=return_draws,
+        )
+
+    def extra_repr(self) -> str:
+        return f"seed={self.seed}, policies={list(self.policies)}"

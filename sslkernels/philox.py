@@ -27,27 +27,30 @@ class Stream(IntEnum):
     MASK_WORD = 2
     MASK_SPAN = 3
     MASK_BUDGET = 4
+    AUGMENT = 5
+    AUGMENT_NOISE = 6
 
 
-def block(seed: int, stream: int, ids: Tensor, index: Tensor) -> Words:
+def block(seed: int, stream: int, ids: Tensor, index: Tensor, epoch: int = 0) -> Words:
     """The four words of the draws (stream, id, index).
 
     Args:
         seed: in [0, 2**64), or the signed 64-bit number with the same bits.
-        stream: word 0 of the counter.
+        stream: the low byte of word 0 of the counter.
         ids: int64, any value: sequences or samples.
         index: int64 in [0, 2**32), of a shape that broadcasts with ids.
+        epoch: the upper 24 bits of word 0: in [0, 2**24).
 
     Returns:
         Four int64 tensors of the broadcast shape, every element in [0, 2**32).
     """
     ids, index = torch.broadcast_tensors(ids, index)
-    counter = (torch.full_like(ids, stream), ids & _MASK, (ids >> 32) & _MASK, index)
+    counter = (torch.full_like(ids, stream | epoch << 8), ids & _MASK, (ids >> 32) & _MASK, index)
     return philox4x32(counter, (seed & _MASK, (seed >> 32) & _MASK))
 
 
-def philox4x32(counter: Words, key: tuple[int, int]) -> Words:
-    """The bijection itself, on words in [0, 2**32)."""
+def philox4x32(counter: Words, key: tuple[int | Tensor, int | Tensor]) -> Words:
+    """The bijection itself, on words in [0, 2**32); counters and keys may broadcast."""
     c0, c1, c2, c3 = counter
     for i in range(_ROUNDS):
         high0, low0 = _multiply(_MULTIPLIERS[0], c0)

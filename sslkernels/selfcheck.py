@@ -20,7 +20,7 @@ from rich.table import Table
 from torch import Tensor
 
 import sslkernels
-from sslkernels import backends, native
+from sslkernels import AugmentPolicy, backends, native
 from sslkernels.losses import linear_cross_entropy as linear_cross_entropy_module
 from sslkernels.losses import nt_xent as nt_xent_module
 from sslkernels.similarity import reference as similarity_reference
@@ -53,6 +53,29 @@ def _target(input: Tensor, weight: Tensor) -> Tensor:
     return (7 * rows % weight.shape[0]).masked_fill(rows % 5 == 0, -100)
 
 
+# Without what jumps or bends where rounding decides: solarize, and hue.
+AUGMENTATION = AugmentPolicy(
+    (16, 27),
+    crop_scale=(0.5, 1.0),
+    horizontal_flip=0.5,
+    rotation=30,
+    brightness=0.2,
+    contrast=0.2,
+    saturation=0.2,
+    grayscale=0.2,
+    blur_probability=0.5,
+    translation=0.1,
+    mean=(0.5,),
+    std=(0.25,),
+    erase_probability=0.5,
+)
+
+
+def _augment_by_definition(images: Tensor) -> Tensor:
+    with backends.backend("reference"):
+        return sslkernels.augment(images, AUGMENTATION, seed=0)
+
+
 CASES = (
     Case(
         "nt_xent",
@@ -81,6 +104,12 @@ CASES = (
             x, w, _target(x, w), linear_bias=b, label_smoothing=0.1, z_loss=0.01, softcap=20.0
         ),
         ((ROWS, FEATURES), (ROWS + 30, FEATURES), (ROWS + 30,)),
+    ),
+    Case(
+        "augment",
+        lambda x: sslkernels.augment(x.sigmoid(), AUGMENTATION, seed=0),
+        lambda x: _augment_by_definition(x.sigmoid()),
+        ((3, 3, 21, 34),),
     ),
 )
 

@@ -27,11 +27,13 @@ PROGRAM = """
 #include <cstdio>
 #include <cstdlib>
 #include "philox.h"
-// Arguments: words of counters and keys, six at a time; or "block" seed stream id index.
+// Arguments: words of a counter and a key, six of them; or seed stream id index [epoch 0 0].
 int main(int argc, char** argv) {
   const auto hex = [&](int i) { return std::strtoull(argv[i], nullptr, 16); };
-  if (argc == 5) {
-    const auto b = sslk::philox_block(hex(1), sslk::Stream(hex(2)), hex(3), uint32_t(hex(4)));
+  if (argc == 5 || argc == 8) {
+    const uint32_t epoch = argc == 8 ? uint32_t(hex(5)) : 0;
+    const auto b =
+        sslk::philox_block(hex(1), sslk::Stream(hex(2)), hex(3), uint32_t(hex(4)), epoch);
     for (uint32_t word : b.word) {
       std::printf("%08x %.9g %u\\n", word, sslk::philox_uniform(word),
                   sslk::philox_below(word, 30522));
@@ -125,6 +127,24 @@ def test_layout(seed, sequence, program):
         [word // 256 / 2**24 for word in expected], rel=1e-8
     )
     assert [int(line[2]) for line in lines] == [word * 30522 // 2**32 for word in expected]
+
+
+def test_epoch_is_the_upper_part_of_the_first_word(program):
+    stream, epoch = philox.Stream.AUGMENT, 2**24 - 3
+    expected = python_rounds((epoch * 256 + 5, 8, 0, 9), (7, 0))
+    drawn = philox.block(7, stream, torch.tensor(8), torch.tensor(9), epoch)
+    assert tuple(x.item() for x in drawn) == expected
+    lines = program(7, stream, 8, 9, epoch, 0, 0).splitlines()
+    assert tuple(int(line.split()[0], 16) for line in lines) == expected
+
+
+def test_keys_may_be_tensors():
+    counter = tuple(torch.arange(3) + i for i in range(4))
+    keys = (torch.tensor([[1], [2]]), torch.tensor([[3], [4]]))
+    both = philox.philox4x32(counter, keys)
+    for row in range(2):
+        alone = philox.philox4x32(counter, (row + 1, row + 3))
+        assert all(torch.equal(x[row], y) for x, y in zip(both, alone, strict=True))
 
 
 def test_signed_seed_is_the_same_key():

@@ -21,6 +21,9 @@ COMMON = (
     "-fPIC",
     "-fvisibility=hidden",
     "-ffp-contract=fast",
+    # It reads fields of small structs, just written one by one, in pairs: such a read waits until
+    # all stores before it are through. Loops are vectorized all the same.
+    "-fno-tree-slp-vectorize",
     "-Wall",
     "-Wextra",
     "-Wno-psabi",

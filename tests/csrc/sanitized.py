@@ -16,6 +16,11 @@ from pathlib import Path
 
 import torch
 
+from sslkernels.augment.draws import draw
+from sslkernels.augment.layout import Stage
+from sslkernels.augment.policy import AugmentPolicy
+from sslkernels.augment.reference import Settings
+from sslkernels.augment.reference import augment as augment_reference
 from sslkernels.losses.nt_xent import reference as nt_xent_reference
 from sslkernels.masking.op import span_thresholds
 from sslkernels.masking.reference import mask_tokens as mask_tokens_reference
@@ -28,6 +33,15 @@ DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 # Around the tile (32), the stripes (64, 128, 256) and odd everywhere.
 VIEWS = ((1, 1), (2, 3), (16, 32), (33, 17), (65, 130), (300, 48))
 SEQUENCES = ((0, 4), (3, 0), (1, 1), (2, 63), (3, 64), (5, 131))
+# Image and view, height and width: up, down, strongly down, one pixel, around the vectors.
+AUGMENTED = (
+    (1, 1, 3, 2),
+    (5, 7, 16, 17),
+    (33, 32, 32, 32),
+    (20, 48, 1, 1),
+    (130, 70, 9, 6),
+    (12, 13, 40, 65),
+)
 # The last has more rows than a band.
 MATRICES = ((1, 1, 1), (3, 5, 2), (64, 128, 32), (65, 129, 33), (130, 300, 16), (1400, 70, 20))
 
@@ -141,6 +155,57 @@ def check_mask_tokens(batch: int, length: int, dtype: torch.dtype) -> None:
         assert all(map(torch.equal, ours, want)), strategy
 
 
+def check_augment(height: int, width: int, h: int, w: int, dtype: torch.dtype) -> None:
+    """Draws to the bit; every stage forward and back, in both layouts, to float32."""
+    ops = torch.ops.sslkernels
+    policy = AugmentPolicy(
+        (h, w),
+        crop_scale=(0.05, 1.0),
+        horizontal_flip=0.5,
+        vertical_flip=0.5,
+        rotation=90.0,
+        brightness=0.8,
+        contrast=0.8,
+        saturation=0.8,
+        hue=0.5,
+        grayscale=0.2,
+        blur_probability=0.5,
+        blur_kernel=min(5, 2 * min(h, w) - 1),
+        solarize_probability=0.5,
+        noise_probability=0.5,
+        diff_contrast=(0.5, 1.5),
+        translation=0.5,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        erase_probability=0.5,
+    )
+    numbers, ids = [*policy.numbers, *policy.numbers], torch.randint(2**62, (3,))
+    draws = ops.augment_draws(ids, numbers, 7, 1, height, width)
+    assert torch.equal(draws, draw(ids, numbers, 7, 1, height, width))
+    everything = Settings((h, w), policy.blur_kernel, policy.mean, policy.std, 0.1, policy.stages)
+    geometry = everything._replace(mean=(), std=(), stages=int(Stage.ROTATION | Stage.BLUR))
+    for channels, last in itertools.product((1, 2, 3), (False, True)):
+        settings = (
+            geometry
+            if channels == 2
+            else everything._replace(mean=policy.mean[:channels], std=policy.std[:channels])
+        )
+        # A copy of exactly its size: what is read beyond it is poisoned.
+        images = torch.rand(3, channels, height, width)
+        images = (images * 255).to(dtype) if dtype is torch.uint8 else images.to(dtype)
+        if last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        for out in (torch.float32, torch.float16):
+            views = ops.augment_forward(images, draws, *settings, out, last)
+            if dtype is torch.float64 and out is torch.float32:
+                want = augment_reference(images, draws, settings).float()
+                torch.testing.assert_close(views, want, rtol=1e-3, atol=1e-3)
+        if dtype is not torch.uint8:
+            accumulate = torch.float64 if dtype is torch.float64 else torch.float32
+            upstream = torch.randn(views.shape, dtype=accumulate)
+            ops.augment_backward(upstream, images, draws, *settings)
+
+
 def run(library: Path) -> None:
     """Every operator on every dtype at the sizes above."""
     torch.set_num_threads(2)
@@ -157,6 +222,9 @@ def run(library: Path) -> None:
         calls += 2
     for (batch, length), dtype in itertools.product(SEQUENCES, (torch.int64, torch.int32)):
         check_mask_tokens(batch, length, dtype)
+        calls += 1
+    for shape, dtype in itertools.product(AUGMENTED, (*DTYPES, torch.uint8)):
+        check_augment(*shape, dtype)
         calls += 1
     torch.ops.sslkernels.release_workspaces()
     print(f"{library.stem}: {calls} cases, no report")

@@ -1,0 +1,109 @@
+// A row of draws, and what is to be done with an image because of it.
+#pragma once
+
+#include <cstdint>
+
+namespace sslk::augment {
+
+constexpr int64_t kRowLength = 32;
+
+// Columns of a row; sslkernels/augment/layout.py says what they hold.
+enum Slot {
+  kTop = 0,
+  kLeft = 1,
+  kHeight = 2,
+  kWidth = 3,
+  kHorizontalFlip = 4,
+  kVerticalFlip = 5,
+  kRotation = 6,
+  kOrder = 8,
+  kJitterFactors = 12,  // brightness, contrast, saturation, hue
+  kGrayscale = 16,
+  kBlurSigma = 17,
+  kSolarize = 18,
+  kNoise = 19,
+  kEraseTop = 20,
+  kEraseLeft = 21,
+  kEraseHeight = 22,
+  kEraseWidth = 23,
+  kDown = 24,
+  kRight = 25,
+  kDiffBrightness = 26,
+  kDiffSaturation = 27,
+  kDiffContrast = 28,
+  kNoiseKey = 29,
+};
+
+// What a policy may do at all: layout.Stage.
+enum StageBit : int64_t {
+  kMayRotate = 1,
+  kMayColour = 2,
+  kMayGrayscale = 4,
+  kMayBlur = 8,
+  kMaySolarize = 16,
+  kMayNoise = 32,
+  kMayDiffColour = 64,
+  kMayTranslate = 128,
+  kMayErase = 256,
+};
+
+struct Box {
+  int64_t top = 0, left = 0, height = 0, width = 0;
+};
+
+enum class Op : uint8_t {
+  kBrightness,
+  kContrast,
+  kSaturation,
+  kHue,
+  kGrayscale,
+  kSolarize,
+  kNoise,
+  kDiffBrightness,
+  kDiffSaturation,
+  kDiffContrast,
+};
+
+struct Step {
+  Op op = Op::kBrightness;
+  float factor = 0;
+};
+
+// What lies between two runs of pointwise steps: something that needs more of the image than the
+// pixel itself.
+enum class Entry : uint8_t {
+  kResize,  // crop, resize and flips: what every program begins with
+  kRotate,
+  kLumaMean,  // for contrast, which then is the first step
+  kBlur,
+  kOverallMean,  // for DiffAugment's contrast
+};
+
+struct Segment {
+  Entry entry = Entry::kResize;
+  int count = 0;
+  Step steps[10];
+};
+
+struct Program {
+  Box crop;
+  bool horizontal_flip = false, vertical_flip = false;
+  float rotation = 0, blur_sigma = 0;
+  uint64_t noise_seed = 0;
+  int64_t down = 0, right = 0;
+  Box erased;
+  int count = 0;
+  Segment segments[5];
+};
+
+// What a row is read for.
+struct Frame {
+  int64_t channels, height, width;  // of the images
+  int64_t view_height, view_width;
+  int64_t stages;
+};
+
+// False when the row cannot be of such images and views.
+bool read_row(const float* row, const Frame& frame, Program& program);
+
+}  // namespace sslk::augment
