@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from benchmarks import augment_rivals as rivals
 from benchmarks.case import Case
-from benchmarks.errors import InputError
+from benchmarks.errors import InputError, Unsuitable
 from benchmarks.exactness import Exactness
 from benchmarks.registry import (
     BOTH,
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 
 VIEWS, CHANNELS = 2, 3
 SMALL, LARGE, QUICK = (256, 32, 32, 32), (64, 256, 256, 224), (64, 32, 32, 32)
+LARGE_LEARNED = (16, *LARGE[1:])
 EPOCHS = 2**24
+IN_PLACE = "its change of hue writes into pixels that the backward needs"
 
 
 def recipe(case: Case) -> AugmentPolicy:
@@ -81,14 +83,23 @@ def _build_reference(case: Case) -> Function:
 
 
 def _build_chunked(case: Case) -> Function:
+    if case.dtype == "uint8":
+        raise Unsuitable("differs from the reference in the backward, which bytes have none of")
     return _build_plain(case, "chunked")
 
 
+def _no_gradient(case: Case, why: str) -> None:
+    if case.dtype != "uint8":
+        raise Unsuitable(f"has no gradient: {why}")
+
+
 def _build_samples(case: Case) -> Function:
+    _no_gradient(case, IN_PLACE)
     return rivals.torchvision_samples(recipe(case), VIEWS)
 
 
 def _build_batch(case: Case) -> Function:
+    _no_gradient(case, IN_PLACE)
     return rivals.torchvision_batch(recipe(case), VIEWS)
 
 
@@ -96,15 +107,21 @@ def _build_kornia(case: Case) -> Function:
     return rivals.kornia_batch(recipe(case), VIEWS)
 
 
+def _only_arrays(case: Case) -> None:
+    _no_gradient(case, "it works on arrays")
+    if torch.device(case.device).type != "cpu":
+        raise Unsuitable("works on arrays, this case is on the GPU")
+
+
 def _build_albumentations(case: Case) -> Function:
-    rivals.bytes_alone(case, "albumentations")
+    _only_arrays(case)
     return rivals.albumentations_samples(recipe(case), VIEWS)
 
 
 def _build_albumentations_2(case: Case) -> Function:
     from benchmarks.augment_workers import Workers
 
-    rivals.bytes_alone(case, "albumentations")
+    _only_arrays(case)
     return Workers(recipe(case), VIEWS, 2)
 
 
@@ -212,8 +229,14 @@ class Augment(OpBenchmark):
             return self.cases([QUICK], read, {"blur": 0.0})
         return [
             case
-            for shape, blur in ((SMALL, 0.0), (LARGE, 0.5))
-            for kinds, reuse in ((read, 0.0), (read, 1.0), (learned, 0.0))
+            for shape, kinds, blur, reuse in (
+                (SMALL, read, 0.0, 0.0),
+                (SMALL, read, 0.0, 1.0),
+                (SMALL, learned, 0.0, 0.0),
+                (LARGE, read, 0.5, 0.0),
+                (LARGE, read, 0.5, 1.0),
+                (LARGE_LEARNED, learned, 0.5, 0.0),
+            )
             for case in self.cases([shape], kinds, {"blur": blur, "reuse": reuse})
         ]
 

@@ -9,20 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.case import Case
-from benchmarks.errors import Unsuitable
 from benchmarks.registry import Function
 
 # An AugmentPolicy: what its fields may be given is wider than what they then hold.
 Policy = Any
-
-
-def bytes_alone(case: Case, name: str) -> None:
-    """Unsuitable, unless a case is of bytes on the CPU."""
-    if case.dtype != "uint8":
-        raise Unsuitable(f"{name} works on arrays, which have no gradient")
-    if torch.device(case.device).type != "cpu":
-        raise Unsuitable(f"{name} works on arrays, this case is on the GPU")
 
 
 def torchvision_pipeline(policy: Policy) -> Callable[[Tensor], Tensor]:

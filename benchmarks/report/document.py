@@ -277,6 +277,13 @@ def _bytes_rate(timing: Timing | None, op: str) -> Cell:
     return Cell(_items(timing, op), rate + percent)
 
 
+def _percent(timing: Timing) -> str:
+    """Of a matrix product's rate, or of a copy's, which slow ones hardly have a share of."""
+    if timing.copy_percent is not None:
+        return f"{text.significant(timing.copy_percent, 2)} %"
+    return "-" if timing.gemm_percent is None else f"{timing.gemm_percent:.0f} %"
+
+
 def _items(timing: Timing, op: str) -> str:
     known = operators()
     if timing.items_per_second is None:
@@ -367,8 +374,7 @@ def _time_table(run: Results) -> Table:
         for timing in result.timings:
             case = result.case
             rate = timing.gbytes_per_second if counts_bytes else timing.gflops
-            share = timing.copy_percent if counts_bytes else timing.gemm_percent
-            percent = "-" if share is None else f"{share:.0f} %"
+            percent = _percent(timing)
             made = [_items(timing, case.op)] if counts_bytes else []
             rows.append(
                 [

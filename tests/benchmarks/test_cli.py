@@ -70,11 +70,12 @@ def test_tiny_run_of_what_draws_at_random(tmp_path: Path, monkeypatch: pytest.Mo
     assert [result.case.kind for result in run.cases] == ["uint8", "float32"]
     assert run.gemm == []
     assert [rate.moved for rate in run.copies] == [384 + 4 * 768, 4 * 384 + 4 * 768]
-    for result, modes in zip(run.cases, (1, 2), strict=True):
-        assert [timing.implementation for timing in result.timings] == ["ours", "eager"] * modes
+    for result in run.cases:
+        names = ["ours", "eager"] if result.case.kind == "uint8" else ["ours", "ours"]
+        assert [timing.implementation for timing in result.timings] == names
         assert all(timing.gflops is None and timing.items_per_second for timing in result.timings)
         assert result.errors == [] and bool(result.exactness) == (result.case.kind == "uint8")
-        assert [one.reason for one in result.memory] == [None, None]
+        assert {one.reason for one in result.memory} == {None}
 
     pytest.importorskip("matplotlib")
     done = CliRunner().invoke(cli.app, ["report", str(out), "--folder", str(tmp_path)])
