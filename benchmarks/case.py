@@ -15,13 +15,17 @@ DTYPES = {
     "float16": torch.float16,
     "float32": torch.float32,
     "float64": torch.float64,
+    "uint8": torch.uint8,
 }
+FLOATS = ("bfloat16", "float16", "float32", "float64")
 PRECISIONS = ("highest", "high", "medium")
 # The order in which reports show them.
 KINDS = (
+    "uint8",
     "bfloat16",
     "float16",
     *(f"float32 {precision}" for precision in PRECISIONS),
+    "float32",
     "float64",
 )
 
@@ -30,7 +34,8 @@ KINDS = (
 class Case:
     """What is measured. `shape` means what the operator's `shape_names` say, (2N, D) for NT-Xent.
 
-    `precision` is `torch.set_float32_matmul_precision`'s and only matters for float32.
+    `precision` is `torch.set_float32_matmul_precision`'s and only matters for float32; it is empty
+    where the operator multiplies no matrices.
     A `memory_only` case is not timed: its rows are too large for the dense baselines.
     """
 
@@ -57,7 +62,8 @@ class Case:
     @property
     def kind(self) -> str:
         """The dtype, with the precision where it matters: 'bfloat16', 'float32 high'."""
-        return f"{self.dtype} {self.precision}" if self.dtype == "float32" else self.dtype
+        told = self.dtype == "float32" and self.precision
+        return f"{self.dtype} {self.precision}" if told else self.dtype
 
     @property
     def shape_text(self) -> str:
@@ -118,7 +124,7 @@ def torch_state(case: Case) -> Iterator[None]:
     threads = torch.get_num_threads()
     precision = torch.get_float32_matmul_precision()
     torch.set_num_threads(case.threads)
-    torch.set_float32_matmul_precision(case.precision)
+    torch.set_float32_matmul_precision(case.precision or precision)
     try:
         yield
     finally:

@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.case import Case, check_device, check_dtype, check_precision, parse_sizes
 from benchmarks.errors import InputError
-from benchmarks.registry import OpBenchmark, operator, operators
+from benchmarks.registry import PRODUCTS, OpBenchmark, operator, operators
 
 
 def chosen_cases(
@@ -37,15 +37,16 @@ def chosen_cases(
     wanted_precisions = [check_precision(name) for name in precisions or []]
     chosen = [operator(name) for name in dict.fromkeys(ops or operators())]
     if shapes:
-        kinds = [
-            (dtype, precision)
-            for dtype in wanted_dtypes or ["bfloat16", "float32"]
-            for precision in _precisions(dtype, wanted_precisions)
-        ]
         sizes = _sizes(chosen, shapes, every=bool(ops))
         chosen = [op for op in chosen if sizes[op.name]]
         own = _parameters(chosen, parameters or {})
-        found = [case for op in chosen for case in op.cases(sizes[op.name], kinds, own[op.name])]
+        found = [
+            case
+            for op in chosen
+            for case in op.cases(
+                sizes[op.name], _kinds(op, wanted_dtypes, wanted_precisions), own[op.name]
+            )
+        ]
     elif parameters:
         raise InputError(f"--{next(iter(parameters))}: the grid has its own, give --shape as well")
     else:
@@ -57,6 +58,7 @@ def chosen_cases(
             and (
                 not wanted_precisions
                 or case.dtype != "float32"
+                or not case.precision
                 or case.precision in wanted_precisions
             )
         ]
@@ -102,6 +104,20 @@ def _parameters(
         if not any(name in op.parameters for op in ops):
             raise InputError(f"--{name}: {' and '.join(op.name for op in ops)} has no {name}")
     return {op.name: {n: v for n, v in given.items() if n in op.parameters} for op in ops}
+
+
+def _kinds(
+    op: OpBenchmark, dtypes: Sequence[str], precisions: Sequence[str]
+) -> list[tuple[str, str]]:
+    """Every (dtype, precision) asked for."""
+    for dtype in dtypes:
+        if dtype not in op.dtypes:
+            raise InputError(f"--dtype: {op.name} takes {', '.join(op.dtypes)}, got {dtype!r}")
+    return [
+        (dtype, precision)
+        for dtype in dtypes or op.default_dtypes
+        for precision in (_precisions(dtype, precisions) if op.counts == PRODUCTS else [""])
+    ]
 
 
 def _precisions(dtype: str, wanted: Sequence[str]) -> Sequence[str]:

@@ -80,7 +80,7 @@ def run(
         typer.Option(help=f"{shape_help(list(operators().values()))}; repeat for more."),
     ] = None,
     dtype: Annotated[
-        list[str] | None, typer.Option(help="bfloat16, float16, float32, float64.")
+        list[str] | None, typer.Option(help="bfloat16, float16, float32, float64, uint8.")
     ] = None,
     precision: Annotated[
         list[str] | None, typer.Option(help="Of float32: highest, high, medium.")
@@ -95,13 +95,24 @@ def run(
             "0.15 when left out, 1 for a causal model."
         ),
     ] = None,
+    blur: Annotated[
+        float | None,
+        typer.Option(help="Probability of blur, of augment, with --shape only; 0.5 when left out."),
+    ] = None,
+    reuse: Annotated[
+        float | None,
+        typer.Option(
+            help="1: views are written into the tensor of the step before, of augment, with "
+            "--shape only; 0 when left out: a new tensor each step."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int | None, typer.Option(help="CPU threads; as many as torch uses.")] = None,
     label: Annotated[str | None, typer.Option(help="Title of the run in reports.")] = None,
     out: Annotated[Path, typer.Option(help="Where to write the results.")] = RESULTS,
 ) -> None:
     """Measure, and write one results file."""
-    parameters = {"temperature": temperature, "masked": masked}
+    parameters = {"temperature": temperature, "masked": masked, "blur": blur, "reuse": reuse}
     parameters = {name: value for name, value in parameters.items() if value is not None}
     cases = chosen_cases(
         quick=quick,

@@ -12,8 +12,8 @@ from rich.table import Table
 from benchmarks import runner, text
 from benchmarks.case import Case
 from benchmarks.compare import FASTER, SLOWER, Comparison
-from benchmarks.registry import OURS, compared, label, operator
-from benchmarks.results import Results
+from benchmarks.registry import OURS, compared, eager_word, headline, label, operator
+from benchmarks.results import Results, told
 
 COLORS = {SLOWER: "red", FASTER: "green"}
 
@@ -21,9 +21,9 @@ COLORS = {SLOWER: "red", FASTER: "green"}
 @contextmanager
 def progress(cases: list[Case], quick: bool) -> Iterator[Callable[[str], None]]:
     """A bar on standard error; the block is given a function that names the next step."""
-    # One step each for the environment and the matrix product rate of every kind.
-    kinds = {case.kind for case in cases if not case.memory_only}
-    total = 1 + len(kinds) + sum(runner.steps(operator(c.op), c, quick) for c in cases)
+    # One step each for the environment and every rate of the machine.
+    rates = len(runner.wanted_rates(cases))
+    total = 1 + rates + sum(runner.steps(operator(c.op), c, quick) for c in cases)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -43,7 +43,7 @@ def progress(cases: list[Case], quick: bool) -> Iterator[Callable[[str], None]]:
 
 
 def results_tables(run: Results) -> list[Table]:
-    """Our time and the ratios of forward + backward: a table an operator, a row a case."""
+    """Our time and the ratios in the headline mode: a table an operator, a row a case."""
     return [_results_table(run, op) for op in dict.fromkeys(r.case.op for r in run.cases)]
 
 
@@ -51,21 +51,26 @@ def _results_table(run: Results, op: str) -> Table:
     results = [result for result in run.cases if result.case.op == op]
     measured = {t.implementation for result in results for t in result.timings}
     baselines = [name for name in compared(op) if name in measured]
-    table = Table(title=f"{run.label}, {op}: forward + backward, time / ours")
+    mode = headline(op)
+    table = Table(title=f"{run.label}, {op}: {text.mode(mode)}, time / ours")
     table.add_column("case", no_wrap=True)
-    for column in ("ours", *(label(op, name) for name in baselines), "memory of eager's"):
+    for column in (
+        "ours",
+        *(label(op, name) for name in baselines),
+        f"memory of {eager_word(op)}'s",
+    ):
         table.add_column(column, justify="right", overflow="fold")
     for result in results:
-        both = {t.implementation: t for t in result.timings if t.mode == "forward+backward"}
+        timed = {t.implementation: t for t in result.timings if t.mode == mode}
         ratios = []
         for name in baselines:
-            ratio = both[name].ratio if name in both else None
+            ratio = timed[name].ratio if name in timed else None
             ratios.append(f"{text.times(ratio)}\n{text.bounds(ratio)}" if ratio else "-")
         ours = next((m for m in result.memory if m.implementation == OURS), None)
         percent = ours.percent_of_eager if ours else None
         table.add_row(
-            f"{result.case.shape_text}\n{result.case.kind}",
-            text.seconds(both[OURS].median) if OURS in both else "-",
+            "\n".join([result.case.shape_text, result.case.kind, *told(result.case, results)]),
+            text.seconds(timed[OURS].median) if OURS in timed else "-",
             *ratios,
             "-" if percent is None else f"{text.significant(percent)} %",
         )

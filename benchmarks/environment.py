@@ -35,6 +35,10 @@ PACKAGES = (
     "pytorch-metric-learning",
     "cut-cross-entropy",
     "liger-kernel",
+    "torchvision",
+    "kornia",
+    "albumentations",
+    "opencv-python-headless",
 )
 # Settings that change which kernels run or how many threads they get.
 VARIABLES = (

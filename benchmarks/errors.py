@@ -11,6 +11,10 @@ class InputError(ValueError):
     """What the user gave (an option, a file) cannot be used; the message says what is wanted."""
 
 
+class Unsuitable(Exception):
+    """An implementation cannot do a case; the message says why."""
+
+
 def brief(text: str) -> str:
     """The first line of an error message, without paths of this machine, not too long."""
     line = next((line.strip() for line in text.splitlines() if line.strip()), "no message")

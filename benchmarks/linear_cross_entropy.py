@@ -297,7 +297,7 @@ class LinearCrossEntropy(OpBenchmark):
         hidden, weight, bias, target = inputs
         return exact_linear_cross_entropy(hidden, weight, bias, target)
 
-    def flops(self, case: Case, mode: str) -> float:
+    def work(self, case: Case, mode: str) -> float:
         """2 R D V for the forward, 6 R D V for forward + backward; see `work_note`."""
         _, dim, classes = case.shape
         return (6.0 if mode == "forward+backward" else 2.0) * counted_rows(case) * dim * classes

@@ -7,9 +7,11 @@ import json
 import sys
 import time
 
+from torch import Tensor
+
 from benchmarks.case import Case, synchronize, torch_state
 from benchmarks.memory import peak_of
-from benchmarks.registry import Implementation, OpBenchmark, loss_and_gradients, operator, trained
+from benchmarks.registry import Implementation, OpBenchmark, loss_and_gradients, operator
 
 
 def run(op: OpBenchmark, case: Case, implementation: Implementation) -> dict[str, object]:
@@ -18,23 +20,31 @@ def run(op: OpBenchmark, case: Case, implementation: Implementation) -> dict[str
     # Code pages and thread stacks count for nobody. A compiler has to see the real shape for that;
     # anything else must not, since a cached workspace belongs to the step.
     warm = case if implementation.compiled else op.small(case)
-    loss_and_gradients(function, op.inputs(warm, op.input_kinds[0]))
+    loss_and_gradients(function, op.inputs(warm, op.input_kinds[0]), op.upstream(warm))
     gc.collect()
-    inputs = op.inputs(case, op.input_kinds[0])
-    seconds = 0.0
+    inputs, upstream = op.inputs(case, op.input_kinds[0]), op.upstream(case)
+    seconds, returned = 0.0, 0
 
     def steps() -> None:
-        nonlocal seconds
+        nonlocal seconds, returned
         for _ in range(2):
             synchronize(case.device)
             start = time.perf_counter()
-            loss_and_gradients(function, inputs)
+            result, gradients = loss_and_gradients(function, inputs, upstream)
             synchronize(case.device)
             seconds = time.perf_counter() - start
+            returned = size_of(result) + size_of(gradients)
+            del result, gradients
 
     peak, method = peak_of(steps, case.device)
-    gradients = sum(value.numel() * value.element_size() for value in trained(inputs))
-    return {"peak_extra_bytes": max(peak - gradients, 0), "seconds": seconds, "method": method}
+    return {"peak_extra_bytes": max(peak - returned, 0), "seconds": seconds, "method": method}
+
+
+def size_of(value: Tensor | tuple[Tensor, ...]) -> int:
+    """Bytes of a tensor, or of all in a tuple."""
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    return sum(map(size_of, value))
 
 
 def main() -> None:

@@ -200,7 +200,7 @@ class NTXent(OpBenchmark):
         """Loss and gradients in float64 on the CPU, of the inputs as rounded to the dtype."""
         return exact_nt_xent(inputs[0], inputs[1], case.parameters["temperature"])
 
-    def flops(self, case: Case, mode: str) -> float:
+    def work(self, case: Case, mode: str) -> float:
         """M^2 D for the forward, 4 M^2 D for forward + backward; see `work_note`."""
         rows, dim = case.shape
         return (4.0 if mode == "forward+backward" else 1.0) * rows * rows * dim

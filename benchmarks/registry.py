@@ -6,15 +6,19 @@ import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from benchmarks.case import Case
+from benchmarks.case import FLOATS, Case
 from benchmarks.errors import InputError
+from benchmarks.exactness import Exactness
 
-Function = Callable[..., Tensor]
+# What is timed: inputs in, the loss or another result out, a tensor or a tuple of them.
+Function = Callable[..., Any]
+FORWARD, BOTH = "forward", "forward+backward"
+PRODUCTS, TRAFFIC = "flops", "bytes"
 OURS = "ours"
 EAGER = "eager"
 COMPARED = (EAGER, "compile", "compile-dynamic")  # in summaries, of an operator not known here
@@ -24,13 +28,15 @@ COMPARED = (EAGER, "compile", "compile-dynamic")  # in summaries, of an operator
 class Implementation:
     """One way to compute an operator: ours, or a baseline.
 
-    `build(case)` returns the function to time; it takes the operator's inputs and returns the loss.
+    `build(case)` returns the function to time; it takes the operator's inputs and returns the loss,
+    or another result. It raises Unsuitable for a case that this one cannot do.
     `bytes_needed(case)` estimates its extra memory, so that a case which cannot fit is skipped
     instead of tried. `module` is what must be importable, `install` how to get it.
     `compiled` marks what compiles on the first call with a shape, `gpu_only` what has no way to
     run on a CPU, `full_only` what --quick leaves out: it compiles for long and comes out like
     another baseline. A `yardstick` does some of the work and computes no loss: it is timed, and
-    neither checked nor weighed, and its label says so.
+    neither checked nor weighed, and its label says so. `processes` of its own hold memory that
+    nobody sees: it is not weighed either. `note` is what a reader must know of it.
     """
 
     name: str
@@ -43,6 +49,8 @@ class Implementation:
     gpu_only: bool = False
     full_only: bool = False
     yardstick: bool = False
+    processes: bool = False
+    note: str = ""
 
     @property
     def absent(self) -> str | None:
@@ -64,8 +72,12 @@ class OpBenchmark(ABC):
     `implementations` has ours and the dense eager one first; those two names are relied on.
     `compared` are the baselines that summaries show. `parameters` holds the default of every
     parameter that a case has besides its shape, `input_kinds` the names of the kinds of inputs,
-    the first of which is timed, and `input_note` what they are. `work_note` says in words which
-    flops `flops` counts.
+    the first of which is timed, and `input_note` what they are. `counts` says whether `work` is
+    flops, held against the rate of matrix products, or bytes, held against that of a copy, and
+    `work_note` in words which ones. `headline` is the mode that summaries show, `eager` the word
+    for the eager baseline where its memory is the measure, `extras` what to install.
+
+    Of an operator that is `random` no two calls agree: it has `exactness` in place of `exact`.
     """
 
     name: str
@@ -77,6 +89,14 @@ class OpBenchmark(ABC):
     input_kinds: tuple[str, ...]
     input_note: str
     work_note: str
+    dtypes: tuple[str, ...] = FLOATS
+    default_dtypes: tuple[str, ...] = ("bfloat16", "float32")
+    counts: str = PRODUCTS
+    headline: str = BOTH
+    eager: str = "eager"
+    extras: tuple[str, ...] = ("bench",)
+    random: bool = False
+    item: str = ""
 
     @abstractmethod
     def grid(self, quick: bool) -> list[Case]:
@@ -91,16 +111,32 @@ class OpBenchmark(ABC):
         """Leaf tensors on the case's device; what requires a gradient has the case's dtype."""
 
     @abstractmethod
-    def exact(self, case: Case, inputs: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Loss and gradients in float64, by code that shares nothing with what is measured."""
-
-    @abstractmethod
-    def flops(self, case: Case, mode: str) -> float:
-        """Useful flops of one call, as `work_note` counts them."""
+    def work(self, case: Case, mode: str) -> float:
+        """Useful flops or bytes of one call, as `work_note` counts them."""
 
     @abstractmethod
     def small(self, case: Case) -> Case:
         """A small case of the same kind: running it touches the code, but no large buffer."""
+
+    def exact(self, case: Case, inputs: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Loss and gradients in float64, by code that shares nothing with what is measured."""
+        raise NotImplementedError(f"{self.name} has no loss")
+
+    def exactness(self, case: Case) -> list[Exactness]:
+        """How far everyone is from the truth where all are given the same draws."""
+        raise NotImplementedError(f"{self.name} is not random")
+
+    def modes(self, case: Case) -> tuple[str, ...]:
+        """What is timed of a case."""
+        return (FORWARD, BOTH)
+
+    def upstream(self, case: Case) -> Tensor | None:
+        """The gradient of the result; None for a loss."""
+        return None
+
+    def items(self, case: Case) -> int | None:
+        """How many of `item` a call makes, where that has a name."""
+        return None
 
     def cases(
         self,
@@ -125,10 +161,11 @@ class OpBenchmark(ABC):
 
 def operators() -> dict[str, OpBenchmark]:
     """Every benchmarked operator by name."""
+    from benchmarks.augment import Augment
     from benchmarks.linear_cross_entropy import LinearCrossEntropy
     from benchmarks.nt_xent import NTXent
 
-    return {op.name: op for op in (NTXent(), LinearCrossEntropy())}
+    return {op.name: op for op in (NTXent(), LinearCrossEntropy(), Augment())}
 
 
 def operator(name: str) -> OpBenchmark:
@@ -145,6 +182,18 @@ def compared(op: str) -> tuple[str, ...]:
     return known[op].compared if op in known else COMPARED
 
 
+def headline(op: str) -> str:
+    """The mode in the summary of `op`, also when the suite no longer has that operator."""
+    known = operators()
+    return known[op].headline if op in known else BOTH
+
+
+def eager_word(op: str) -> str:
+    """The word for the eager baseline of `op`."""
+    known = operators()
+    return known[op].eager if op in known else "eager"
+
+
 def label(op: str, name: str) -> str:
     """An implementation's name for people; the name itself when the suite no longer has it."""
     known = operators()
@@ -153,11 +202,19 @@ def label(op: str, name: str) -> str:
 
 
 def loss_and_gradients(
-    function: Function, inputs: tuple[Tensor, ...]
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """One training step's worth of work: the loss, and the gradients of the `trained` inputs."""
-    loss = function(*inputs)
-    return loss, torch.autograd.grad(loss, trained(inputs))
+    function: Function, inputs: tuple[Tensor, ...], upstream: Tensor | None = None
+) -> tuple[Any, tuple[Tensor, ...]]:
+    """One training step's worth of work: the loss, and the gradients of the `trained` inputs.
+
+    A result that is no loss takes the gradient `upstream`, a tuple its slices.
+    """
+    result = function(*inputs)
+    leaves = trained(inputs)
+    if not leaves:
+        return result, ()
+    if upstream is not None and not isinstance(result, Tensor):
+        return result, torch.autograd.grad(result, leaves, upstream.unbind(0))
+    return result, torch.autograd.grad(result, leaves, upstream)
 
 
 def trained(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

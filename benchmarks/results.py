@@ -8,14 +8,17 @@ import os
 import tempfile
 import types
 import typing
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks.accuracy import Error
 from benchmarks.case import Case
+from benchmarks.copying import CopyRate
 from benchmarks.environment import Environment
 from benchmarks.errors import InputError
+from benchmarks.exactness import Exactness
 from benchmarks.gemm import GemmRate
 from benchmarks.memory import Memory
 from benchmarks.statistics import Interval
@@ -28,7 +31,9 @@ VERSION = 2
 class Timing:
     """Seconds per call. `ratio` is this implementation's time over ours, paired by round.
 
-    `gflops` is the useful rate as the operator counts work, `samples` one value a round.
+    `gflops` is the useful rate as the operator counts work, `samples` one value a round. Where it
+    counts bytes, there are `gbytes_per_second` and `copy_percent` instead. `items_per_second` is
+    for operators that make something to be counted.
     """
 
     implementation: str
@@ -39,9 +44,12 @@ class Timing:
     rounds: int
     calls_per_sample: int
     ratio: Interval | None
-    gflops: float
+    gflops: float | None
     gemm_percent: float | None
     samples: list[float | None]
+    gbytes_per_second: float | None = None
+    copy_percent: float | None = None
+    items_per_second: float | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,7 @@ class CaseResult:
     memory: list[Memory]
     errors: list[Error]
     skipped: list[Skip]
+    exactness: list[Exactness] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,17 @@ class Results:
     environment: Environment
     gemm: list[GemmRate]
     cases: list[CaseResult]
+    copies: list[CopyRate] = field(default_factory=list)
+
+
+def told(case: Case, results: Sequence[CaseResult]) -> list[str]:
+    """Those parameters that are not the same in all `results` of the operator: 'masked 0.15'."""
+    others = [one.case.parameters for one in results if one.case.op == case.op]
+    return [
+        f"{name} {value:g}"
+        for name, value in case.parameters.items()
+        if any(other.get(name) != value for other in others)
+    ]
 
 
 def save(results: Results, path: Path) -> None:
@@ -140,10 +160,15 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, dict):
             raise InputError(f"{where}: wanted an object")
         hints = typing.get_type_hints(kind)
-        missing = sorted(set(hints) - set(value))
+        # What has a default came later than the first files of this version.
+        missing = sorted(_required(kind) - set(value))
         if missing:
             raise InputError(f"{where}: lacks {', '.join(missing)}")
-        parts = {name: _read(hint, value[name], f"{where}: {name}") for name, hint in hints.items()}
+        parts = {
+            name: _read(hint, value[name], f"{where}: {name}")
+            for name, hint in hints.items()
+            if name in value
+        }
         return typing.cast(Any, kind)(**parts)
     if origin in (list, tuple):
         if not isinstance(value, list):
@@ -163,6 +188,12 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
         raise InputError(f"{where}: wanted {kind.__name__}, got {value!r}")
     return value
+
+
+def _required(kind: Any) -> set[str]:
+    nothing = dataclasses.MISSING
+    fields = dataclasses.fields(kind)
+    return {f.name for f in fields if f.default is nothing and f.default_factory is nothing}
 
 
 def _dump(value: Any, indent: str = "") -> str:

@@ -9,14 +9,20 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from benchmarks import accuracy, environment, gemm, memory, timing
+from benchmarks import accuracy, copying, environment, gemm, memory, timing
 from benchmarks.accuracy import Error
 from benchmarks.case import Case, torch_state
-from benchmarks.errors import describe
+from benchmarks.copying import CopyRate
+from benchmarks.errors import Unsuitable, describe
+from benchmarks.exactness import Exactness
+from benchmarks.gemm import GemmRate
 from benchmarks.memory import Memory
 from benchmarks.registry import (
+    BOTH,
     EAGER,
+    FORWARD,
     OURS,
+    PRODUCTS,
     Function,
     Implementation,
     OpBenchmark,
@@ -26,7 +32,6 @@ from benchmarks.registry import (
 from benchmarks.results import CaseResult, Results, Skip, Timing
 from benchmarks.statistics import paired_ratio, spread
 
-MODES = ("forward", "forward+backward")
 # The others cost a process each and tell the same story as eager.
 QUICK_MEMORY = (OURS, EAGER)
 Report = Callable[[str], None]
@@ -40,6 +45,7 @@ class _Measurement:
     case: Case
     functions: dict[str, Function] = field(default_factory=dict)
     errors: list[Error] = field(default_factory=list)
+    exactness: list[Exactness] = field(default_factory=list)
     skipped: list[Skip] = field(default_factory=list)
 
     def skip(self, name: str, reason: str) -> None:
@@ -55,21 +61,47 @@ def run_all(
     report("environment")
     started = environment.collect(threads)
     budget = timing.QUICK if quick else timing.FULL
-    rates = {}
-    for case in cases:
-        if case.kind not in rates and not case.memory_only:
-            report(f"matrix product rate, {case.kind}")
-            rates[case.kind] = gemm.measure(case, 0.5 if quick else 2.0)
-    measured = [run_case(case, budget, quick, rates.get(case.kind), report) for case in cases]
+    products: list[GemmRate] = []
+    copies: list[CopyRate] = []
+    rates: dict[str | int, GemmRate | CopyRate] = {}
+    for key, case in wanted_rates(cases).items():
+        if isinstance(key, int):
+            report(f"copy rate, {key} bytes")
+            copies.append(copying.measure(case, key, 0.2 if quick else 1.0))
+            rates[key] = copies[-1]
+        else:
+            report(f"matrix product rate, {key}")
+            products.append(gemm.measure(case, 0.5 if quick else 2.0))
+            rates[key] = products[-1]
+    measured = [
+        run_case(case, budget, quick, rates.get(_held_against(case)), report) for case in cases
+    ]
     finished = replace(started, finished=environment.now(), load_after=environment.load())
-    return Results(label, command, quick, finished, list(rates.values()), measured)
+    return Results(label, command, quick, finished, products, measured, copies)
+
+
+def wanted_rates(cases: list[Case]) -> dict[str | int, Case]:
+    """The rates of this machine that the cases are held against, each with a case to measure it in.
+
+    A matrix product rate goes by its kind, a copy rate by the bytes read and written.
+    """
+    found: dict[str | int, Case] = {}
+    for case in cases:
+        if not case.memory_only:
+            found.setdefault(_held_against(case), case)
+    return found
+
+
+def _held_against(case: Case) -> str | int:
+    op = operator(case.op)
+    return case.kind if op.counts == PRODUCTS else int(op.work(case, FORWARD))
 
 
 def run_case(
     case: Case,
     budget: timing.Budget,
     quick: bool,
-    rate: gemm.GemmRate | None,
+    rate: GemmRate | CopyRate | None,
     report: Report,
 ) -> CaseResult:
     """Build, check, time and weigh every implementation on one case."""
@@ -82,7 +114,7 @@ def run_case(
         if not case.memory_only:
             report(f"{case.title}: errors")
             _check(state, budget)
-            for mode in MODES:
+            for mode in op.modes(case):
                 report(f"{case.title}: {mode}")
                 timings += _time(state, mode, budget, rate)
         names = _weighable(op, list(state.functions))
@@ -92,19 +124,22 @@ def run_case(
     for name in weighed:
         report(f"{case.title}: memory of {name}")
         peaks.append(memory.measure(case, name))
-    return CaseResult(case, backend, timings, _relative(peaks), state.errors, state.skipped)
+    return CaseResult(
+        case, backend, timings, _relative(peaks), state.errors, state.skipped, state.exactness
+    )
 
 
 def steps(op: OpBenchmark, case: Case, quick: bool) -> int:
     """How often `run_case` reports at most: the length of a progress bar."""
     names = _weighable(op, [one.name for one in op.implementations])
     weighed = len(QUICK_MEMORY) if quick else len(names)
-    return weighed + (0 if case.memory_only else 1 + len(MODES))
+    return weighed + (0 if case.memory_only else 1 + len(op.modes(case)))
 
 
 def _weighable(op: OpBenchmark, names: list[str]) -> list[str]:
     """Those whose peak memory means something: a yardstick returns no gradients."""
-    return [name for name in names if not op.implementation(name).yardstick]
+    found = {name: op.implementation(name) for name in names}
+    return [name for name, one in found.items() if not (one.yardstick or one.processes)]
 
 
 def _build(state: _Measurement, quick: bool) -> None:
@@ -115,6 +150,8 @@ def _build(state: _Measurement, quick: bool) -> None:
             continue
         try:
             state.functions[one.name] = one.build(state.case)
+        except Unsuitable as why:
+            state.skip(one.name, str(why))
         except Exception as error:
             state.skip(one.name, describe(error))
 
@@ -135,7 +172,9 @@ def _backend(state: _Measurement) -> str:
 
 def _check(state: _Measurement, budget: timing.Budget) -> None:
     """Record the errors; drop what fails, computes another loss or is too slow to be timed."""
-    for kind in state.op.input_kinds:
+    if state.op.random:
+        state.exactness = state.op.exactness(state.case)
+    for kind in () if state.op.random else state.op.input_kinds:
         inputs = state.op.inputs(state.case, kind)
         truth = state.op.exact(state.case, inputs)
         for name, function in list(state.functions.items()):
@@ -150,11 +189,18 @@ def _check(state: _Measurement, budget: timing.Budget) -> None:
             different = accuracy.is_different(error, state.case)
             if different is not None:
                 state.skip(name, different)
-    # Everything is compiled and warm by now.
     inputs = state.op.inputs(state.case, state.op.input_kinds[0])
+    upstream = state.op.upstream(state.case)
     for name, function in list(state.functions.items()):
-        call = partial(loss_and_gradients, function, inputs)
-        seconds = timing.seconds_of(call, state.case.device)
+        call = partial(loss_and_gradients, function, inputs, upstream)
+        try:
+            if state.op.random:
+                call()
+            # Everything is compiled and warm by now.
+            seconds = timing.seconds_of(call, state.case.device)
+        except Exception as failure:
+            state.skip(name, describe(failure))
+            continue
         if seconds > budget.call_seconds and name != OURS:
             state.skip(
                 name, f"one call takes {seconds:.1f} s, this run's limit is {budget.call_seconds} s"
@@ -162,18 +208,22 @@ def _check(state: _Measurement, budget: timing.Budget) -> None:
 
 
 def _time(
-    state: _Measurement, mode: str, budget: timing.Budget, rate: gemm.GemmRate | None
+    state: _Measurement, mode: str, budget: timing.Budget, rate: GemmRate | CopyRate | None
 ) -> list[Timing]:
     if not state.functions:
         return []
     inputs = state.op.inputs(state.case, state.op.input_kinds[0])
-    calls = {name: _call(fn, inputs, mode) for name, fn in state.functions.items()}
+    upstream = state.op.upstream(state.case) if mode == BOTH else None
+    calls = {name: _call(fn, inputs, mode, upstream) for name, fn in state.functions.items()}
     samples = timing.interleave(calls, budget, state.case.device)
     ours = samples.get(OURS)
     timings = []
     for name, sample in samples.items():
         p20, median, p80 = spread(sample.taken)
-        gflops = state.op.flops(state.case, mode) / median / 1e9
+        done = state.op.work(state.case, mode) / median / 1e9
+        flops = state.op.counts == PRODUCTS
+        percent = 100.0 * done / _giga(rate) if rate else None
+        items = state.op.items(state.case)
         timings.append(
             Timing(
                 implementation=name,
@@ -184,19 +234,28 @@ def _time(
                 rounds=len(sample.taken),
                 calls_per_sample=sample.calls_per_sample,
                 ratio=paired_ratio(sample.seconds, ours.seconds) if ours else None,
-                gflops=gflops,
-                gemm_percent=100.0 * gflops / rate.gflops if rate else None,
+                gflops=done if flops else None,
+                gemm_percent=percent if flops else None,
                 samples=[None if one is None else float(f"{one:.5g}") for one in sample.seconds],
+                gbytes_per_second=None if flops else done,
+                copy_percent=None if flops else percent,
+                items_per_second=items / median if items else None,
             )
         )
     return timings
 
 
-def _call(function: Function, inputs: tuple[Tensor, ...], mode: str) -> Callable[[], object]:
-    if mode == "forward+backward":
-        return partial(loss_and_gradients, function, inputs)
+def _giga(rate: GemmRate | CopyRate) -> float:
+    return rate.gflops if isinstance(rate, GemmRate) else rate.gbytes_per_second
 
-    def forward() -> Tensor:
+
+def _call(
+    function: Function, inputs: tuple[Tensor, ...], mode: str, upstream: Tensor | None
+) -> Callable[[], object]:
+    if mode == BOTH:
+        return partial(loss_and_gradients, function, inputs, upstream)
+
+    def forward() -> object:
         with torch.no_grad():
             return function(*inputs)
 

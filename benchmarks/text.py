@@ -16,6 +16,17 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{rounded:.{max(digits - 1 - exponent, 0)}f}"
 
 
+def mode(name: str) -> str:
+    """'forward + backward' for 'forward+backward'."""
+    return name.replace("+", " + ")
+
+
+def thousands(value: float) -> str:
+    """Three significant digits and commas: '1,230,000', '456'."""
+    rounded = significant(value)
+    return f"{int(rounded):,}" if rounded.isdecimal() else rounded
+
+
 def round_number(value: float) -> str:
     """A number on an axis, without trailing zeros: '1', '0.5', '100'."""
     return f"{value:.4g}"

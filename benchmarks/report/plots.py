@@ -16,8 +16,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 
 from benchmarks import text
 from benchmarks.case import KINDS
-from benchmarks.registry import EAGER, OURS, label
-from benchmarks.results import CaseResult, Results
+from benchmarks.registry import EAGER, OURS, headline, label
+from benchmarks.results import CaseResult, Results, told
 from benchmarks.statistics import Interval
 
 # What matplotlib draws in these colours takes the style variable of the page instead.
@@ -36,6 +36,12 @@ SERIES = {
     "lightly": ("#050404", "--lightly", "D"),
     "metric-learning": ("#050505", "--other", "v"),
     "products": ("#050506", "--yardstick", "d"),
+    "batch": ("#050601", "--batch", "P"),
+    "kornia": ("#050602", "--kornia", "^"),
+    "albumentations": ("#050603", "--albumentations", "D"),
+    "albumentations-2": ("#050604", "--albumentations-2", "<"),
+    "reference": ("#050605", "--reference", "v"),
+    "chunked": ("#050606", "--plain", "h"),
 }
 RC: Any = {
     "svg.fonttype": "none",
@@ -58,14 +64,14 @@ RC: Any = {
     "legend.frameon": False,
 }
 WIDTH = 10.6
-BOTH = "forward+backward"
 
 
 def times(run: Results) -> str | None:
     """Median time against rows, a panel for each dtype and precision."""
 
     def points(result: CaseResult) -> dict[str, float]:
-        return {t.implementation: t.median for t in result.timings if t.mode == BOTH}
+        mode = headline(result.case.op)
+        return {t.implementation: t.median for t in result.timings if t.mode == mode}
 
     return _against_rows(run, points, text.seconds, 10)
 
@@ -83,12 +89,12 @@ def memory(run: Results) -> str | None:
 def ratios(run: Results) -> str | None:
     """Bars of the time over ours with intervals, a panel for each dtype and precision."""
     kinds = _kinds([r for r in run.cases if r.timings])
-    shapes = list(dict.fromkeys(r.case.shape_text for r in run.cases if r.timings))
+    shapes = list(dict.fromkeys(_row(r, run) for r in run.cases if r.timings))
     bars = {
-        (r.case.kind, r.case.shape_text, t.implementation): t.ratio
+        (r.case.kind, _row(r, run), t.implementation): t.ratio
         for r in run.cases
         for t in r.timings
-        if t.mode == BOTH and t.implementation != OURS and t.ratio is not None
+        if t.mode == headline(r.case.op) and t.implementation != OURS and t.ratio is not None
     }
     names = [name for name in SERIES if any(key[2] == name for key in bars)]
     if not bars:
@@ -197,6 +203,13 @@ def _against_rows(
             axis.set_xlabel(f"rows; the other sizes are {' x '.join(map(str, rest))}")
         _legend(figure, _labels(run, drawn), lines=True)
         return _svg(figure)
+
+
+def _row(result: CaseResult, run: Results) -> str:
+    """The shape, with those parameters that differ among the cases of this shape."""
+    case = result.case
+    alike = [other for other in run.cases if other.case.shape == case.shape]
+    return "\n".join([case.shape_text, *told(case, alike)])
 
 
 def _rows(result: CaseResult) -> int:

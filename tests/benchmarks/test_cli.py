@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks import cli, results, runner
+from benchmarks.augment import Augment
 from benchmarks.case import Case
 from benchmarks.choose import chosen_cases
 from benchmarks.linear_cross_entropy import LinearCrossEntropy
@@ -54,6 +55,34 @@ def test_tiny_run_and_report(op: str, shape: str, own: str, tmp_path: Path) -> N
     assert done.exit_code == 0, done.output
     assert (tmp_path / "report.html").is_file()
     assert (tmp_path / "report.md").is_file()
+
+
+def test_tiny_run_of_what_draws_at_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torchvision")
+    kept = tuple(one for one in Augment.implementations if one.name in ("ours", "eager"))
+    monkeypatch.setattr(Augment, "implementations", kept)
+    out = tmp_path / "run.json"
+    arguments = ["run", "--quick", "--op", "augment", "--shape", "2x8x8x8", "--dtype", "uint8"]
+    arguments += ["--dtype", "float32", "--blur", "0.0", "--threads", "1"]
+    done = CliRunner().invoke(cli.app, [*arguments, "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    run = results.load(out)
+    assert [result.case.kind for result in run.cases] == ["uint8", "float32"]
+    assert run.gemm == []
+    assert [rate.moved for rate in run.copies] == [384 + 4 * 768, 4 * 384 + 4 * 768]
+    for result in run.cases:
+        names = ["ours", "eager"] if result.case.kind == "uint8" else ["ours", "ours"]
+        assert [timing.implementation for timing in result.timings] == names
+        assert all(timing.gflops is None and timing.items_per_second for timing in result.timings)
+        assert result.errors == [] and bool(result.exactness) == (result.case.kind == "uint8")
+        assert {one.reason for one in result.memory} == {None}
+
+    pytest.importorskip("matplotlib")
+    done = CliRunner().invoke(cli.app, ["report", str(out), "--folder", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "report.md").read_text()
+    for words in ("### Exactness", "### Backward", "views/s", "best copy GB/s", "[bench,rivals]"):
+        assert words in page
 
 
 @pytest.mark.slow
@@ -102,6 +131,22 @@ def test_shapes_and_parameters_go_to_the_operators_that_they_fit() -> None:
             ["run", "--op", "nt_xent", "--op", "linear_cross_entropy", "--shape", "8x8"],
             "--shape: got none for linear_cross_entropy, wanted tokens x D x V",
         ),
+        (
+            ["run", "--op", "augment", "--shape", "8x8"],
+            "got '8x8', wanted images x H x W x side of a view as in 64x32x32x32 (augment)",
+        ),
+        (["run", "--shape", "8x8x8x3"], "views must have sides of at least 4, got 3"),
+        (["run", "--shape", "8x8x8x8", "--blur", "2"], "--blur: must be at least 0 and at most 1"),
+        (["run", "--shape", "8x8x8x8", "--reuse", "2"], "--reuse: must be 0 or 1"),
+        (
+            ["run", "--shape", "8x8x8x8", "--reuse", "1", "--dtype", "float32"],
+            "--reuse: out= has no gradient",
+        ),
+        (
+            ["run", "--shape", "8x8x8x8", "--dtype", "bfloat16"],
+            "--dtype: augment takes uint8, float32, got 'bfloat16'",
+        ),
+        (["run", "--shape", "8x8", "--dtype", "uint8"], "--dtype: nt_xent takes bfloat16, float16"),
         (["run", "--device", "toaster"], "--device: got 'toaster'"),
         (["run", "--threads", "0"], "--threads: must be at least 1"),
         (["run", "--dtype", "float64"], "no case of the grid"),

@@ -14,6 +14,8 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from benchmarks.case import Case
+from benchmarks.copying import CopyRate
+from benchmarks.exactness import Exactness
 from benchmarks.report import write_report
 from benchmarks.report.document import document
 from benchmarks.results import Results
@@ -125,6 +127,71 @@ def test_operators_have_tables_and_drawings_of_their_own(
         "nt_xent",
         "linear_cross_entropy",
     }
+
+
+def _with_augment(run: Results) -> Results:
+    """The same figures a second time, for an operator that counts bytes and draws at random."""
+    (first, second), exactness = (
+        run.cases,
+        [
+            Exactness("ours", "flip", 1e-7),
+            Exactness("eager", "flip", 2e-3),
+            Exactness("ours", "full chain", 2e-6),
+            Exactness("eager", "full chain", None, "full chain: made up"),
+        ],
+    )
+    timings = [
+        replace(one, gflops=None, gemm_percent=None, gbytes_per_second=3.2, copy_percent=40.0,
+                items_per_second=1234567.0)
+        for one in first.timings
+    ]  # fmt: skip
+    added = []
+    for reuse, kind in ((0.0, "uint8"), (1.0, "uint8"), (0.0, "float32")):
+        case = Case("augment", (4, 8, 8, 8), kind, "", parameters={"blur": 0.0, "reuse": reuse})
+        forward = [one for one in timings if kind == "float32" or one.mode == "forward"]
+        exact = [] if added else exactness
+        added.append(replace(second, case=case, timings=forward, errors=[], exactness=exact))
+    return replace(run, cases=run.cases + added, copies=[CopyRate(2**20, 8.0)])
+
+
+def test_what_counts_bytes_has_columns_of_its_own(make_results: Callable[..., Results]) -> None:
+    alone, page = document(make_results()), document(_with_augment(make_results(noise=0.0)))
+    before = {section.title: section for section in alone.sections}
+    sections = {section.title: section for section in page.sections}
+    # What the other operators show stays as it was.
+    for title in ("Time", "Memory", "Error against float64", "What GF/s and percent of GEMM mean"):
+        assert before[title].tables[0].columns == sections[title].tables[0].columns
+        assert len(before[title].tables[0].rows) == len(sections[title].tables[0].rows)
+    summary = sections["Summary"].tables[1]
+    assert summary.columns[:5] == [
+        "op", "shape", "dtype", "sslkernels' rate", "torchvision v2, per sample",
+    ]  # fmt: skip
+    assert [row[1].detail for row in summary.rows] == ["reuse 0", "reuse 1", "reuse 0"]
+    assert summary.rows[0][3].text == "1,230,000 views/s"
+    assert summary.rows[0][3].detail == "3.20 GB/s, 40 % of copy"
+    assert summary.rows[0][4].text == "8.00x"
+    assert "forward + backward (augment: forward)" in sections["Summary"].words[0]
+    assert sections["Time"].tables[1].columns[7:] == ["made", "GB/s", "of copy", "rounds"]
+    assert "of torchvision's" in sections["Memory"].tables[1].columns
+
+
+def test_backward_and_exactness_have_sections(make_results: Callable[..., Results]) -> None:
+    page = document(_with_augment(make_results(noise=0.0)))
+    sections = {section.title: section for section in page.sections}
+    (backward,) = sections["Backward"].tables
+    assert {row[2].text for row in backward.rows} == {"float32"}
+    # Made up: forward takes 0.3 of both.
+    assert [row[6].text for row in backward.rows] == ["2.33x"] * 3
+    assert backward.rows[1][7].text == "8.00x"
+    (exact,) = sections["Exactness"].tables
+    assert exact.columns[3:] == ["sslkernels", "torchvision v2, per sample"]
+    assert [[cell.text for cell in row[2:]] for row in exact.rows] == [
+        ["flip", "1.0e-07", "2.0e-03"],
+        ["full chain", "2.0e-06", "-"],
+    ]
+    assert "torchvision v2, per sample: full chain: made up." in sections["Exactness"].words
+    assert "2.0e-06" in {tile.value for tile in page.tiles}
+    assert "Backward" not in {section.title for section in document(make_results()).sections}
 
 
 def _warnings(run: Results) -> list[str]:

@@ -37,6 +37,22 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
     assert path.read_text() == "old"
 
 
+def test_what_came_later_may_be_missing(
+    make_results: Callable[..., Results], tmp_path: Path
+) -> None:
+    run, path = make_results(), tmp_path / "run.json"
+    results.save(run, path)
+    data = json.loads(path.read_text())
+    for owner, field in [
+        (data, "copies"),
+        (data["cases"][0], "exactness"),
+        (data["cases"][0]["timings"][0], "items_per_second"),
+    ]:
+        del owner[field]
+    path.write_text(json.dumps(data))
+    assert results.load(path) == run
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
