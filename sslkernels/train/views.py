@@ -25,7 +25,7 @@ def small_grey(size: tuple[int, int]) -> AugmentPolicy:
     """For small grey images. No flip: they may be digits."""
     return AugmentPolicy(
         size,
-        crop_scale=(0.4, 1.0),
+        crop_scale=(0.6, 1.0),
         rotation=20,
         brightness=0.4,
         contrast=0.4,
