@@ -25,7 +25,7 @@ class Checkpoint:
     model: dict[str, Any]
     optimizer: dict[str, Any]
     scheduler: dict[str, Any]
-    generator: torch.Tensor  # state of the generator behind data order and augmentation
+    generator: torch.Tensor  # state of the generator behind the data order
     torch_rng: torch.Tensor  # state of torch's own generator (dropout and the like)
 
 

@@ -10,7 +10,9 @@ import typer
 from sslkernels.train import tasks
 from sslkernels.train.loop import Settings
 from sslkernels.train.options import (
+    AugmentOption,
     BatchSize,
+    Count,
     Epochs,
     ImageData,
     Layers,
@@ -34,6 +36,7 @@ from sslkernels.train.run import pretrain
 from sslkernels.train.text import tokens
 from sslkernels.train.text.corpus import STDLIB
 from sslkernels.train.transformer import Size
+from sslkernels.train.views import Augment
 
 app = typer.Typer(no_args_is_help=True, help="Train a reference system on data at hand.")
 
@@ -41,6 +44,8 @@ app = typer.Typer(no_args_is_help=True, help="Train a reference system on data a
 @app.command()
 def simclr(
     data: ImageData = "digits",
+    images: Count = None,
+    augment: AugmentOption = Augment.sslkernels,
     epochs: Epochs = 100,
     batch_size: BatchSize = 256,
     temperature: Annotated[float, typer.Option(help="Temperature of the loss.")] = 0.2,
@@ -49,16 +54,18 @@ def simclr(
     loss: LossOption = Loss.fused,
     precision: PrecisionOption = Precision.float32,
     threads: Threads = None,
-    out: Out = Path("runs/simclr-digits"),
+    out: Out = Path("runs/simclr"),
     resume: Resume = False,
 ) -> None:
     """SimCLR (arXiv 2002.05709): two views of an image find each other among a batch."""
     with one_line_errors():
-        options = {"temperature": temperature, "loss": loss.value}
+        options = {"temperature": temperature, "loss": loss.value, "augment": augment.value}
         settings = Settings("simclr", data, epochs, batch_size, lr, seed, precision.value, options)
         pretrain(
             settings,
-            lambda: tasks.simclr(data, temperature=temperature, loss=loss.value),
+            lambda: tasks.simclr(
+                data, images, temperature=temperature, loss=loss.value, seed=seed, augment=augment
+            ),
             out=out,
             resume=resume,
             threads=threads,

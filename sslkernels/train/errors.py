@@ -18,9 +18,15 @@ class DivergedError(TrainError):
     exit_code = 1
 
 
-def require(module: str, package: str) -> ModuleType:
-    """Import a module of a package in the `train` extra, or say how to install it."""
+def require(
+    module: str, package: str, *, by: str = "training", install: str = "'sslkernels[train]'"
+) -> ModuleType:
+    """Import a module of a package, by default one of the `train` extra, or say how to install it.
+
+    Raises:
+        TrainError: the package is not installed; `by` is what needs it.
+    """
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise TrainError(f"training needs {package}: pip install 'sslkernels[train]'") from error
+        raise TrainError(f"{by} needs {package}: pip install {install}") from error

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslkernels.train.data import Images
 from sslkernels.train.errors import require
+from sslkernels.train.images import Images
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,17 @@ class Accuracy:
 
 @torch.no_grad()
 def features(encoder: nn.Module, images: Tensor, batch_size: int = 1024) -> Tensor:
-    """Features [N, D] on the CPU, in evaluation mode (which is undone)."""
+    """Features [N, D] on the CPU, in evaluation mode (which is undone).
+
+    images: floating, or uint8, which is divided by 255 as it was for training.
+    """
     weight = next(encoder.parameters())
     training = encoder.training
     encoder.eval()
-    out = torch.cat([encoder(batch.to(weight)).float().cpu() for batch in images.split(batch_size)])
+    scale = 1 if images.is_floating_point() else 1 / 255
+    out = torch.cat(
+        [encoder(batch.to(weight) * scale).float().cpu() for batch in images.split(batch_size)]
+    )
     encoder.train(training)
     return out
 
@@ -35,13 +41,17 @@ def knn_accuracy(
     bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor, k: int = 20
 ) -> float:
     """Weighted vote of the k nearest by cosine, weight exp(cosine / 0.07) (arXiv 1805.01978)."""
-    similarity = F.normalize(queries, dim=1) @ F.normalize(bank, dim=1).T
-    nearest, index = similarity.topk(min(k, len(bank)), dim=1)
-    # Relative to the nearest of all: the factor does not change the vote.
-    weight = ((nearest - nearest[:, :1]) / 0.07).exp()
-    votes = torch.zeros(len(queries), int(bank_labels.max()) + 1)
-    votes.scatter_add_(1, bank_labels[index], weight)
-    return (votes.argmax(dim=1) == labels).float().mean().item()
+    bank = F.normalize(bank, dim=1)
+    right = 0
+    # In parts: all similarities at once may be more than fits into memory.
+    for part, truth in zip(queries.split(1024), labels.split(1024), strict=True):
+        nearest, index = (F.normalize(part, dim=1) @ bank.T).topk(min(k, len(bank)), dim=1)
+        # Relative to the nearest of all: the factor does not change the vote.
+        weight = ((nearest - nearest[:, :1]) / 0.07).exp()
+        votes = torch.zeros(len(part), int(bank_labels.max()) + 1)
+        votes.scatter_add_(1, bank_labels[index], weight)
+        right += int((votes.argmax(dim=1) == truth).sum())
+    return right / len(queries)
 
 
 def linear_accuracy(bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor) -> float:

@@ -102,7 +102,7 @@ def fit(
     total = settings.epochs * steps_per_epoch
     optimizer = torch.optim.AdamW(method.parameters(), lr=settings.lr, weight_decay=WEIGHT_DECAY)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: warmup_cosine(s, total))
-    # Of its own: nothing else that draws can change the data order or the views.
+    # Of its own: nothing else that draws can change the data order.
     generator = torch.Generator().manual_seed(settings.seed)
     path = out / CHECKPOINT
     epoch = step = 0
@@ -146,7 +146,7 @@ def fit(
                 with torch.autocast(
                     device.type, torch.bfloat16, enabled=settings.precision == "bf16"
                 ):
-                    loss = method(batch, generator)
+                    loss = method(batch)
                 optimizer.zero_grad()
                 loss.backward()
                 grad_norm = nn.utils.get_total_norm(

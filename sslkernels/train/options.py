@@ -10,9 +10,10 @@ from typing import Annotated
 
 import typer
 
-from sslkernels.train.data import SOURCES
 from sslkernels.train.errors import TrainError
+from sslkernels.train.images import SOURCES
 from sslkernels.train.text.corpus import STDLIB, SUFFIXES
+from sslkernels.train.views import Augment
 
 
 class Loss(str, Enum):
@@ -40,7 +41,18 @@ Out = Annotated[Path, typer.Option(help="Folder for checkpoint and logs.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")]
 
 # Of methods that learn from images.
-ImageData = Annotated[str, typer.Option(help="Data set: " + ", ".join(sorted(SOURCES)) + ".")]
+ImageData = Annotated[
+    str,
+    typer.Option(
+        help=f"{', '.join(sorted(SOURCES))}, or a folder of IDX files named as those of MNIST."
+    ),
+]
+Count = Annotated[
+    int | None, typer.Option("--images", help="Train on the first so many; without it, on all.")
+]
+AugmentOption = Annotated[
+    Augment, typer.Option(help="torchvision: the same by its transforms, to compare with.")
+]
 
 # Of methods that learn from text.
 TextData = Annotated[

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sslkernels.train import data
-from sslkernels.train.data import Rows
+from sslkernels.train import images
 from sslkernels.train.errors import TrainError
 from sslkernels.train.evaluate import evaluate as evaluate_features
 from sslkernels.train.methods.bert import Bert
@@ -16,24 +15,30 @@ from sslkernels.train.text.examples import Pairs, Windows
 from sslkernels.train.text.score import evaluate as evaluate_tokens
 from sslkernels.train.text.tokens import Tokens
 from sslkernels.train.transformer import Size
+from sslkernels.train.views import Augment, Views, small_grey
 
 HELD_OUT_SEED = 0  # the same masks and pairs for every run, whatever its seed
 
 
-def simclr(name: str, *, temperature: float, loss: str) -> Task[Tensor]:
-    """SimCLR on images, measured by its features."""
-    images = data.load(name)
-    method = SimCLR(images.train.shape[1], temperature=temperature, loss=loss)
+def simclr(
+    name: str, count: int | None, *, temperature: float, loss: str, seed: int, augment: Augment
+) -> Task[Tensor]:
+    """SimCLR on images, or the first `count` of them, measured by its features."""
+    data = images.load(name)
+    data = data if count is None else data.first(count)
+    channels, height, width = data.train.shape[1:]
+    views = Views(data.train, small_grey((height, width)), seed=seed, augment=augment)
+    method = SimCLR(channels, temperature=temperature, loss=loss)
 
     def evaluate() -> dict[str, str]:
-        accuracy = evaluate_features(method.encoder, images)
+        accuracy = evaluate_features(method.encoder, data)
         return {
             "kNN (k = 20, cosine)": f"{accuracy.knn:.1%}",
             "linear probe": f"{accuracy.linear:.1%}",
         }
 
-    title = f"Accuracy on {len(images.test)} held-out images"
-    return Task(method, Rows(images.train), evaluate, title)
+    title = f"Accuracy on {len(data.test)} held-out images"
+    return Task(method, views, evaluate, title, {"images": data.fingerprint})
 
 
 def bert(tokens: Tokens, size: Size, *, seed: int, loss: str) -> Task[dict[str, Tensor]]:

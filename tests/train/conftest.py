@@ -20,10 +20,11 @@ pytest.importorskip("tokenizers", reason="the train extra is not installed")
 
 from sslkernels.train import loop
 from sslkernels.train.cli import app
-from sslkernels.train.data import Rows, digits
+from sslkernels.train.images import digits
 from sslkernels.train.logging import RunLog, read_csv
 from sslkernels.train.loop import Settings, fit
 from sslkernels.train.methods.simclr import SimCLR
+from sslkernels.train.views import Augment, Views, small_grey
 
 
 @pytest.fixture(autouse=True)
@@ -56,12 +57,18 @@ def train(images: torch.Tensor) -> Callable[..., tuple[SimCLR, list[dict[str, st
     Without all of the images, an epoch of batches of 64 has 11 steps.
     """
 
-    def run(settings: Settings, out: Path, resume: bool = False, count: int = 11 * 64):
+    def run(
+        settings: Settings,
+        out: Path,
+        resume: bool = False,
+        count: int = 11 * 64,
+        augment: Augment = Augment.sslkernels,
+    ):
         torch.manual_seed(settings.seed)
         method = SimCLR(1, **settings.options)
         fit(
             method,
-            Rows(images[:count]),
+            Views(images[:count], small_grey((8, 8)), seed=settings.seed, augment=augment),
             settings,
             out=out,
             console=Console(file=io.StringIO()),

@@ -36,6 +36,7 @@ def test_a_run_shows_its_result_and_leaves_its_files(tmp_path):
     ("arguments", "message"),
     [
         (["--data", "mnist"], "unknown data 'mnist': known are digits"),
+        (["--images", "0"], "images is 0, must be in 1..1437"),
         (["--batch-size", "1"], "batch size is 1, must be at least 2"),
         (["--batch-size", "5000"], "batch size is 5000, but there are 1437 training images"),
         (["--epochs", "0"], "epochs is 0, must be at least 1"),
@@ -92,3 +93,14 @@ def test_resume_with_other_settings_is_refused(tmp_path):
     result = simclr(tmp_path, "--epochs", "1", "--batch-size", "256", "--resume")
     assert result.exit_code == 2
     assert "is of a run with batch_size 512, not 256" in result.output
+
+
+def test_resume_with_other_views_or_images_is_refused(tmp_path):
+    short = ("--epochs", "1", "--images", "64", "--batch-size", "64")
+    simclr(tmp_path, *short)
+    result = simclr(tmp_path, *short, "--resume", "--augment", "torchvision")
+    assert result.exit_code == 2
+    assert "is of a run with augment 'sslkernels', not 'torchvision'" in result.output
+    result = simclr(tmp_path, *short, "--resume", "--images", "65")
+    assert result.exit_code == 2
+    assert "is of a run with images '" in result.output

@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from sslkernels.losses.nt_xent import reference
-from sslkernels.train.data import digits
 from sslkernels.train.evaluate import evaluate
+from sslkernels.train.images import digits
 from sslkernels.train.loop import warmup_cosine
 from sslkernels.train.methods import simclr
 from sslkernels.train.methods.simclr import SimCLR
+from sslkernels.train.views import Augment
 
 
 def losses(rows):
@@ -79,6 +80,16 @@ def test_a_stopped_and_resumed_run_is_the_unbroken_one(
     assert without_rate(resumed_rows) == without_rate(rows)
     for name, value in unbroken.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_a_resumed_run_with_torchvision_draws_the_same_too(train, settings, tmp_path, stopped_at):
+    short = {"count": 3 * 64, "augment": Augment.torchvision}
+    _, rows = train(settings(), tmp_path / "unbroken", **short)
+    with stopped_at(5), pytest.raises(KeyboardInterrupt):
+        train(settings(), tmp_path / "stopped", **short)
+    torch.manual_seed(99)
+    _, resumed_rows = train(settings(), tmp_path / "stopped", resume=True, **short)
+    assert without_rate(resumed_rows) == without_rate(rows)
 
 
 def test_a_torn_last_row_of_the_log_is_no_obstacle(train, settings, tmp_path):

@@ -1,11 +1,10 @@
-"""One method a file: which views, which networks, which loss."""
+"""One method a file: which networks, which loss."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from typing import Generic
 
-import torch
 from torch import Tensor, nn
 
 from sslkernels.train.data import Batch
@@ -15,5 +14,5 @@ class Method(nn.Module, ABC, Generic[Batch]):
     """What the shared loop trains; the part to keep is called `encoder`."""
 
     @abstractmethod
-    def forward(self, batch: Batch, generator: torch.Generator, /) -> Tensor:
-        """The loss of a batch; what it draws, say views of images, comes from the generator."""
+    def forward(self, batch: Batch, /) -> Tensor:
+        """The loss of a batch."""

@@ -53,7 +53,7 @@ class Bert(TextMethod):
         hidden = self.encoder(batch["ids"], batch["segments"], batch["real"])
         return self.transform(hidden), self.next(hidden[:, 0])
 
-    def forward(self, batch: dict[str, Tensor], generator: torch.Generator, /) -> Tensor:
+    def forward(self, batch: dict[str, Tensor], /) -> Tensor:
         hidden, following = self.features(batch)
         masked = self.criterion(hidden, self.encoder.tokens.weight, batch["labels"], bias=self.bias)
         return masked + sslkernels.next_sentence_loss(following, batch["random"])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -40,7 +39,7 @@ class Gpt(TextMethod):
         self.encoder = Transformer(vocab_size, size, causal=True)
         self.criterion = LOSSES[loss]
 
-    def forward(self, batch: dict[str, Tensor], generator: torch.Generator, /) -> Tensor:
+    def forward(self, batch: dict[str, Tensor], /) -> Tensor:
         ids = batch["ids"]
         return self.criterion(self.encoder(ids), self.encoder.tokens.weight, ids)
 

@@ -11,12 +11,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 import sslkernels
 from sslkernels.losses.nt_xent import reference
-from sslkernels.train import augment
 from sslkernels.train.errors import TrainError
 from sslkernels.train.methods import Method
 from sslkernels.train.models import projection_head, small_convnet
@@ -25,7 +23,7 @@ LOSSES: dict[str, Callable[..., Any]] = {"fused": sslkernels.nt_xent, "eager": r
 
 
 class SimCLR(Method[Tensor]):
-    """forward: images [B, C, H, W] in 0..1 -> the NT-Xent loss of their 2B views.
+    """forward: two views of each image [2, B, C, H, W] -> the NT-Xent loss of these 2B.
 
     Args:
         loss: "fused" (sslkernels.nt_xent) or "eager" (its dense definition); the same curve.
@@ -34,14 +32,7 @@ class SimCLR(Method[Tensor]):
         TrainError: a temperature that is not positive and finite.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        *,
-        temperature: float = 0.2,
-        loss: str = "fused",
-        policy: augment.Policy | None = None,
-    ) -> None:
+    def __init__(self, channels: int, *, temperature: float = 0.2, loss: str = "fused") -> None:
         super().__init__()
         if not (math.isfinite(temperature) and temperature > 0):
             raise TrainError(f"temperature is {temperature}, must be positive and finite")
@@ -49,10 +40,8 @@ class SimCLR(Method[Tensor]):
         self.head = projection_head(features, hidden=features, out=64)
         self.temperature = temperature
         self.criterion = LOSSES[loss]
-        self.policy = policy or augment.Policy()
 
-    def forward(self, images: Tensor, generator: torch.Generator, /) -> Tensor:
-        views = augment.two_views(images, self.policy, generator)
+    def forward(self, views: Tensor, /) -> Tensor:
         # One pass for both views: batch normalisation sees them together.
-        z1, z2 = self.head(self.encoder(views)).chunk(2)
+        z1, z2 = self.head(self.encoder(views.flatten(0, 1))).chunk(2)
         return self.criterion(z1, z2, self.temperature)

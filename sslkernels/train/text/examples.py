@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import torch
@@ -11,13 +10,8 @@ from torch import Tensor
 
 import sslkernels
 from sslkernels.train.errors import TrainError
+from sslkernels.train.seeds import fold
 from sslkernels.train.text.tokenizer import CLS, MASK, PAD, SEP, SPECIAL_IDS
-
-
-def fold(*parts: int | str) -> int:
-    """One seed in 0..2**63 - 1 of many; neighbours have nothing in common."""
-    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
 
 
 class Pairs:
