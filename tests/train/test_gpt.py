@@ -76,7 +76,7 @@ def test_what_is_trained_and_scored_is_the_next_token():
     method, ids = make()
     logits = method.encoder(ids) @ method.encoder.tokens.weight.T
     expected = F.cross_entropy(logits[:, :-1].transpose(1, 2), ids[:, 1:])
-    loss = method({"ids": ids}, torch.Generator())
+    loss = method({"ids": ids})
     torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
 
     score = method.score({"ids": ids})
