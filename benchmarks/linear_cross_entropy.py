@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.case import Case
-from benchmarks.errors import InputError
+from benchmarks.errors import InputError, Unsuitable
 from benchmarks.registry import EAGER, OURS, Function, Implementation, OpBenchmark
 
 IGNORED = -100
@@ -32,8 +32,16 @@ def gathered(hidden: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def dense(hidden: Tensor, weight: Tensor, bias: Tensor, target: Tensor) -> Tensor:
-    """The loss on every row given, in the dtype of the inputs: what transformers does."""
-    return F.cross_entropy(F.linear(hidden, weight, bias), target, ignore_index=IGNORED)
+    """The loss on every row given, of logits in at least float32: what transformers does."""
+    logits = F.linear(hidden, weight, bias)
+    logits = logits.float() if logits.dtype.itemsize < 4 else logits
+    return F.cross_entropy(logits, target, ignore_index=IGNORED)
+
+
+def dense_16(hidden: Tensor, weight: Tensor, bias: Tensor, target: Tensor) -> Tensor:
+    """The same with everything in the 16 bits of the inputs, on the rows that count alone."""
+    rows, labels = gathered(hidden, target)
+    return F.cross_entropy(F.linear(rows, weight, bias), labels)
 
 
 def dense_gathered(hidden: Tensor, weight: Tensor, bias: Tensor, target: Tensor) -> Tensor:
@@ -93,6 +101,12 @@ def _build_ours(case: Case) -> Function:
 
 def _build_eager(case: Case) -> Function:
     return dense_gathered
+
+
+def _build_eager_16(case: Case) -> Function:
+    if case.torch_dtype.itemsize != 2:
+        raise Unsuitable("of 16-bit inputs alone")
+    return dense_16
 
 
 def _build_full(case: Case) -> Function:
@@ -177,13 +191,13 @@ def _linear_bytes(case: Case) -> int:
 
 
 def _gathered_bytes(case: Case) -> int:
-    """Logits, log-probabilities and the gradient of one of them."""
-    return counted_rows(case) * case.shape[2] * 3 * case.torch_dtype.itemsize
+    """Logits, log-probabilities and the gradient of one of them, and 16-bit logits twice."""
+    return counted_rows(case) * case.shape[2] * 4 * 4
 
 
 def _full_bytes(case: Case) -> int:
     tokens, _, classes = case.shape
-    return tokens * classes * 3 * case.torch_dtype.itemsize
+    return tokens * classes * 4 * 4
 
 
 def _chunked_bytes(case: Case) -> int:
@@ -213,6 +227,13 @@ class LinearCrossEntropy(OpBenchmark):
     implementations = (
         Implementation(OURS, "sslkernels", _build_ours, _linear_bytes),
         Implementation(EAGER, "eager, gathered rows", _build_eager, _gathered_bytes),
+        Implementation(
+            "eager-16",
+            "eager in 16 bits, gathered rows",
+            _build_eager_16,
+            _gathered_bytes,
+            note="rounds its logits, which transformers takes to float32 first",
+        ),
         Implementation(
             "compile",
             "torch.compile, gathered rows",

@@ -10,11 +10,13 @@ from torch.nn import functional as F
 
 from benchmarks import accuracy
 from benchmarks.case import Case
+from benchmarks.errors import Unsuitable
 from benchmarks.linear_cross_entropy import (
     IGNORED,
     LinearCrossEntropy,
     counted_rows,
     dense,
+    dense_16,
     dense_gathered,
     exact_linear_cross_entropy,
 )
@@ -42,8 +44,12 @@ def test_every_implementation_computes_the_same_loss(
     case = _case(dtype, masked)
     if reason := one.cannot_run(case.device):
         pytest.skip(reason)
+    try:
+        function = one.build(case)
+    except Unsuitable as why:
+        pytest.skip(str(why))
     inputs = OP.inputs(case, kind)
-    error = accuracy.error_of(one.name, one.build(case), inputs, OP.exact(case, inputs), kind)
+    error = accuracy.error_of(one.name, function, inputs, OP.exact(case, inputs), kind)
     assert accuracy.is_different(error, case) is None
     assert error.gradient < {"bfloat16": 0.1, "float32": 1e-5, "float64": 1e-12}[dtype]
 
@@ -144,3 +150,14 @@ def test_grid_has_the_published_rows() -> None:
         ((2048, 256, 8192), "bfloat16"),
         ((2048, 256, 8192), "float32 highest"),
     }
+
+
+def test_logits_of_sixteen_bits_are_taken_to_float32_as_transformers_does() -> None:
+    case = _case("bfloat16", 1.0)
+    hidden, weight, bias, target = OP.inputs(case, "random")
+    loss = dense(hidden, weight, bias, target)
+    logits = F.linear(hidden, weight, bias)
+    assert torch.equal(loss, F.cross_entropy(logits.float(), target))
+    assert dense_16(hidden, weight, bias, target).dtype is torch.bfloat16
+    with pytest.raises(Unsuitable, match="of 16-bit inputs alone"):
+        next(one for one in OP.implementations if one.name == "eager-16").build(_case())
