@@ -29,6 +29,7 @@ SERIES = {
     EAGER: ("#050202", "--eager", "s"),
     "compile": ("#050303", "--compile", "^"),
     "compile-dynamic": ("#050306", "--compile-dynamic", "P"),
+    "eager-16": ("#050402", "--eager-16", "p"),
     "eager-full": ("#050307", "--full", "X"),
     "torch-linear-ce": ("#050308", "--chunked", "<"),
     "cut-cross-entropy": ("#050309", "--cut", "*"),
