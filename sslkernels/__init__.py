@@ -1,6 +1,6 @@
 """Fused kernels for self-supervised learning."""
 
-from sslkernels import losses, masking, nn, similarity
+from sslkernels import distributed, losses, masking, nn, similarity
 from sslkernels.augment import (
     AugmentCollate,
     AugmentPolicy,
@@ -34,6 +34,7 @@ __all__ = [
     "backend",
     "causal_lm_loss",
     "distillation_loss",
+    "distributed",
     "explain",
     "linear_cross_entropy",
     "losses",
