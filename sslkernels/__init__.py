@@ -21,6 +21,7 @@ from sslkernels.losses.language_modeling import (
 from sslkernels.losses.linear_cross_entropy import linear_cross_entropy
 from sslkernels.losses.nt_xent import nt_xent
 from sslkernels.masking import mask_tokens
+from sslkernels.micro_batches import accumulate
 
 __version__ = "0.1.0"
 
@@ -28,6 +29,7 @@ __all__ = [
     "AugmentCollate",
     "AugmentPolicy",
     "Indexed",
+    "accumulate",
     "apply_to_boxes",
     "apply_to_masks",
     "augment",
