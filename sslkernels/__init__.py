@@ -1,6 +1,6 @@
 """Fused kernels for self-supervised learning."""
 
-from sslkernels import losses, masking, nn, similarity
+from sslkernels import distributed, losses, masking, nn, similarity
 from sslkernels.augment import (
     AugmentCollate,
     AugmentPolicy,
@@ -21,6 +21,7 @@ from sslkernels.losses.language_modeling import (
 from sslkernels.losses.linear_cross_entropy import linear_cross_entropy
 from sslkernels.losses.nt_xent import nt_xent
 from sslkernels.masking import mask_tokens
+from sslkernels.micro_batches import accumulate
 
 __version__ = "0.1.0"
 
@@ -28,12 +29,14 @@ __all__ = [
     "AugmentCollate",
     "AugmentPolicy",
     "Indexed",
+    "accumulate",
     "apply_to_boxes",
     "apply_to_masks",
     "augment",
     "backend",
     "causal_lm_loss",
     "distillation_loss",
+    "distributed",
     "explain",
     "linear_cross_entropy",
     "losses",

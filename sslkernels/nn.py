@@ -21,7 +21,7 @@ class NTXentLoss(nn.Module):
     Args:
         temperature: the temperature, or its first value when it is learnable.
         learnable: train it. The parameter is `log_temperature`, so the temperature stays positive.
-        normalize, reduction, decoupled: as for `sslkernels.nt_xent`.
+        normalize, reduction, decoupled, group: as for `sslkernels.nt_xent`.
 
     Shape:
         z1, z2: [N, D]; the loss is 0-dim, or [2N] for reduction "none".
@@ -39,6 +39,7 @@ class NTXentLoss(nn.Module):
         normalize: bool = True,
         reduction: str = "mean",
         decoupled: bool = False,
+        group: object | None = None,
     ) -> None:
         super().__init__()
         checks.positive_scalar("NTXentLoss", "temperature", temperature)
@@ -46,6 +47,7 @@ class NTXentLoss(nn.Module):
         self.normalize = normalize
         self.reduction = reduction
         self.decoupled = decoupled
+        self.group = group
         self._temperature = float(temperature)
         self.log_temperature = None
         if learnable:
@@ -66,6 +68,7 @@ class NTXentLoss(nn.Module):
             normalize=self.normalize,
             reduction=self.reduction,
             decoupled=self.decoupled,
+            group=self.group,
         )
 
     def extra_repr(self) -> str:

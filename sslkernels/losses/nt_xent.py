@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional as F
 
-from sslkernels import backends, checks
+from sslkernels import backends, checks, distributed
 from sslkernels.checks import accumulate_dtype
 from sslkernels.operators import (
     apply,
@@ -48,41 +49,47 @@ def nt_xent(
         decoupled: leave the positive out of the sum (DCL); needs N of at least 2.
         return_accuracy: also return the contrastive accuracy, the share of rows whose positive is
             strictly more similar than every negative. Costs half a product more; no gradient.
-        group: must be None.
+        group: a `torch.distributed` process group, `torch.distributed.group.WORLD` for all ranks:
+            the loss of the joint batch of its ranks, which may bring different numbers of samples.
+            Each rank returns its own rows' part. For "mean" the average over the ranks, of the
+            losses as of all gradients, is that of one process with the joint batch, which is what
+            DistributedDataParallel makes of it; where gradients are summed instead, divide the
+            loss by the number of ranks. For "sum" it is the sum over the ranks. Every rank must
+            call, and call backward. Breaks the graph of torch.compile.
 
     Returns:
         The loss, 0-dim or [2N] for "none"; float64 for float64 inputs, else float32. With
-        `return_accuracy` the pair (loss, accuracy), accuracy a 0-dim tensor of the same dtype.
+        `return_accuracy` the pair (loss, accuracy), accuracy a 0-dim tensor of the same dtype;
+        with group the average of the accuracies over the ranks is that of the joint batch.
 
     Raises:
-        TypeError: z1 or z2 is not a dense floating tensor, or their dtypes differ.
+        TypeError: z1 or z2 is not a dense floating tensor, or their dtypes differ; group is no
+            process group; the ranks' dtypes differ.
         ValueError: z1 and z2 are not 2-D, are empty, or differ in shape or device; the temperature
-            is not positive and finite; an unknown reduction; decoupled with a single sample.
-        NotImplementedError: group is given.
-        RuntimeError: a second derivative was asked for.
+            is not positive and finite; an unknown reduction; decoupled with a single sample; a
+            group that was destroyed or that this process is not in; on every rank alike, ranks
+            that differ in the width of their rows, in an argument, or in whether z1 or z2 requires
+            a gradient.
+        RuntimeError: a second derivative was asked for; another rank's arguments are wrong; the
+            other ranks did not call within the timeout of group.
 
     Papers: SimCLR, arXiv 2002.05709; decoupled: DCL, arXiv 2110.06848.
     """
     if group is not None:
-        raise NotImplementedError("nt_xent: group is not supported yet, pass None")
-    z1, z2 = checks.views("nt_xent", z1, z2)
-    checks.reduction("nt_xent", reduction)
-    checks.positive_scalar("nt_xent", "temperature", temperature, z1, "z1")
+        return _joint(z1, z2, temperature, normalize, reduction, decoupled, return_accuracy, group)
+    z1, z2 = _checked(z1, z2, temperature, reduction)
     if decoupled and z1.shape[0] == 1:
         raise ValueError("nt_xent: decoupled needs at least 2 samples, z1 has 1: no negatives")
     name = backends.choose("nt_xent", z1)
-    if isinstance(temperature, Tensor):
-        scale = scale_tensor(temperature, z1).reciprocal()
-    else:
-        scale = scale_tensor(1.0 / temperature, z1)
+    scale = _scale(temperature, z1)
     if name == "cpu":
         loss = _native(z1.contiguous(), z2.contiguous(), scale, normalize, decoupled, reduction)
     else:
         loss = _composed(z1, z2, scale, normalize, decoupled, reduction)
     if not return_accuracy:
         return loss
-    accuracy = torch.ops.sslkernels_chunked.contrastive_accuracy.default
-    return loss, accuracy(z1.detach(), z2.detach(), normalize)
+    z = _rows(z1.detach(), z2.detach(), normalize)
+    return loss, torch.ops.sslkernels_chunked.contrastive_accuracy.default(z, 0, z.shape[0])
 
 
 def reference(
@@ -134,15 +141,35 @@ def _native(
     return apply(function, z1, z2, scale, normalize, decoupled, reduction, precision)[0]
 
 
+def _checked(
+    z1: Tensor, z2: Tensor, temperature: float | Tensor, reduction: str
+) -> tuple[Tensor, Tensor]:
+    z1, z2 = checks.views("nt_xent", z1, z2)
+    checks.reduction("nt_xent", reduction)
+    checks.positive_scalar("nt_xent", "temperature", temperature, z1, "z1")
+    return z1, z2
+
+
+def _scale(temperature: float | Tensor, z1: Tensor) -> Tensor:
+    if isinstance(temperature, Tensor):
+        return scale_tensor(temperature, z1).reciprocal()
+    return scale_tensor(1.0 / temperature, z1)
+
+
+def _rows(z1: Tensor, z2: Tensor, normalize: bool) -> Tensor:
+    """The 2N rows in the accumulation dtype."""
+    with torch.autocast(z1.device.type, enabled=False):
+        z = torch.cat([z1, z2]).to(accumulate_dtype(z1.dtype))
+        return F.normalize(z, dim=1) if normalize else z
+
+
 def _composed(
     z1: Tensor, z2: Tensor, scale: Tensor, normalize: bool, decoupled: bool, reduction: str
 ) -> Tensor:
     """The loss from the engine's operators, in the accumulation dtype throughout."""
     n = z1.shape[0]
+    z = _rows(z1, z2, normalize)
     with torch.autocast(z1.device.type, enabled=False):
-        z = torch.cat([z1, z2]).to(accumulate_dtype(z1.dtype))
-        if normalize:
-            z = F.normalize(z, dim=1)
         positive = (z[:n] * z[n:]).sum(1) * scale
         exclude = (0, n) if decoupled else (0,)
         if reduction == "none":
@@ -151,6 +178,73 @@ def _composed(
         row_weight = z.new_full((2 * n,), weight)
         total = weighted_logsumexp(z, None, row_weight, scale=scale, exclude=exclude)
         return total - (2.0 * weight) * positive.sum()
+
+
+@torch.compiler.disable
+def _joint(
+    z1: Tensor,
+    z2: Tensor,
+    temperature: float | Tensor,
+    normalize: bool,
+    reduction: str,
+    decoupled: bool,
+    return_accuracy: bool,
+    group: object,
+) -> Any:
+    """This rank's part of the loss of the joint batch: its own rows against the rows of all."""
+    views: list[Tensor] = []
+
+    def check() -> tuple[int, dict[str, Any]]:
+        views.extend(_checked(z1, z2, temperature, reduction))
+        return 2 * views[0].shape[0], {
+            "dtype": str(views[0].dtype).removeprefix("torch."),
+            "width": views[0].shape[1],
+            "gradient": torch.is_grad_enabled() and any(z.requires_grad for z in views),
+            "temperature": "a tensor" if isinstance(temperature, Tensor) else temperature,
+            "normalize": bool(normalize),
+            "reduction": reduction,
+            "decoupled": bool(decoupled),
+            "return_accuracy": bool(return_accuracy),
+        }
+
+    shares = distributed.agree("nt_xent", group, check)
+    if decoupled and shares.total == 2:
+        raise ValueError(
+            "nt_xent: decoupled needs at least 2 samples, the ranks of group have 1: no negatives"
+        )
+    n, dtype = views[0].shape[0], views[0].dtype
+    scale, weight = _scale(temperature, views[0]), shares.row_weight(reduction)
+    # Rounded to the dtype of the inputs, as the fused operators do: half the bytes in 16 bits.
+    z = _rows(*views, normalize).to(dtype)
+    keys = distributed.gather_rows(z, shares)
+    with torch.autocast(z.device.type, enabled=False):
+        wide = z.to(accumulate_dtype(dtype))
+        positive = (wide[:n] * wide[n:]).sum(1) * scale
+        blocks = _joint_blocks(n, shares.start, decoupled)
+        if reduction == "none":
+            lse = [logsumexp(z[at], keys, scale=scale, exclude=out) for at, out in blocks]
+            loss = torch.cat(lse) - positive.repeat(2)
+        else:
+            row_weight = wide.new_full((2 * n,), weight)
+            totals = [
+                weighted_logsumexp(z[at], keys, row_weight[at], scale=scale, exclude=out)
+                for at, out in blocks
+            ]
+            loss = sum(totals) - (2.0 * weight) * positive.sum()
+    if not return_accuracy:
+        return loss
+    hits = torch.ops.sslkernels_chunked.contrastive_accuracy.default
+    share = shares.row_weight("mean") * 2 * n
+    return loss, share * hits(keys.detach().to(wide.dtype), shares.start, 2 * n)
+
+
+def _joint_blocks(n: int, start: int, decoupled: bool) -> Iterator[tuple[slice, tuple[int, ...]]]:
+    """The 2n rows in blocks whose excluded columns are the same offsets from the row."""
+    if not decoupled:
+        yield slice(0, 2 * n), (start,)
+        return
+    yield slice(0, n), (start, start + n)
+    yield slice(n, 2 * n), (start + n, start)
 
 
 class _NTXent(Function):
@@ -250,29 +344,31 @@ class _NTXentOnePassBackward(Function):
         raise second_order("nt_xent")
 
 
-def _contrastive_accuracy(z1: Tensor, z2: Tensor, normalize: bool) -> Tensor:
-    """Share of the 2N rows whose positive beats every negative, one tile of logits at a time."""
-    dtype = accumulate_dtype(z1.dtype)
-    n = z1.shape[0]
-    hits = torch.zeros((), dtype=torch.int64, device=z1.device)
-    with torch.autocast(z1.device.type, enabled=False):
-        z = torch.cat([z1, z2]).to(dtype)
-        z = F.normalize(z, dim=1) if normalize else z
-        row_slices, column_slices = chunked.tiles(2 * n, 2 * n, dtype)
-        for rows in row_slices:
-            positive = z.new_full((rows.stop - rows.start,), float("-inf"))
-            best = positive.clone()
-            for columns in column_slices:
-                tile = chunked.logits_tile(z, z, 1.0, None, (0,), rows, columns)
-                for diagonal in chunked.diagonals(2 * n, n, rows, columns):
-                    # From the same product as its rivals, so that equal rows tie.
-                    values = tile.diagonal(diagonal)
-                    first = max(0, -diagonal)
-                    positive[first : first + values.shape[0]] = values
-                    values.fill_(float("-inf"))
-                best = torch.maximum(best, tile.amax(1))
-            hits += (positive > best).sum()
-    return hits.to(dtype) / (2 * n)
+def _contrastive_accuracy(keys: Tensor, start: int, rows: int) -> Tensor:
+    """Share of the rows from `start` whose positive beats every negative among all keys.
+
+    The first half of the rows is one view, the second the other; one tile of logits at a time.
+    """
+    n = rows // 2
+    hits = torch.zeros((), dtype=torch.int64, device=keys.device)
+    with torch.autocast(keys.device.type, enabled=False):
+        for own, other in ((start, start + n), (start + n, start)):
+            z = keys[own : own + n]
+            row_slices, column_slices = chunked.tiles(n, keys.shape[0], keys.dtype)
+            for at in row_slices:
+                positive = z.new_full((at.stop - at.start,), float("-inf"))
+                best = positive.clone()
+                for columns in column_slices:
+                    tile = chunked.logits_tile(z, keys, 1.0, None, (own,), at, columns)
+                    for diagonal in chunked.diagonals(keys.shape[0], other, at, columns):
+                        # From the same product as its rivals, so that equal rows tie.
+                        values = tile.diagonal(diagonal)
+                        first = max(0, -diagonal)
+                        positive[first : first + values.shape[0]] = values
+                        values.fill_(float("-inf"))
+                    best = torch.maximum(best, tile.amax(1))
+                hits += (positive > best).sum()
+    return hits.to(keys.dtype) / rows
 
 
 def _fake_nt_xent_forward(z1, z2, scale, normalize, decoupled, reduction, precision):
@@ -292,13 +388,13 @@ def _fake_nt_xent_forward_backward(z1, z2, *settings):
     return loss, torch.empty_like(z1), torch.empty_like(z2), dscale
 
 
-def _fake_contrastive_accuracy(z1, z2, normalize):
-    return z1.new_empty((), dtype=accumulate_dtype(z1.dtype))
+def _fake_contrastive_accuracy(keys, start, rows):
+    return keys.new_empty(())
 
 
 define_chunked(
     "contrastive_accuracy",
-    "(Tensor z1, Tensor z2, bool normalize) -> Tensor",
+    "(Tensor keys, int start, int rows) -> Tensor",
     _contrastive_accuracy,
     _fake_contrastive_accuracy,
 )

@@ -1,0 +1,6 @@
+"""Losses over the joint batch of several processes: what a head needs to take `group=`."""
+
+from sslkernels.distributed.agreement import Shares, agree, member
+from sslkernels.distributed.gather import gather_rows
+
+__all__ = ["Shares", "agree", "gather_rows", "member"]
