@@ -12,7 +12,9 @@ from sslkernels.augment import (
     show_grid,
 )
 from sslkernels.backends import backend, explain
+from sslkernels.losses.clip import clip_loss
 from sslkernels.losses.distillation import distillation_loss
+from sslkernels.losses.info_nce import info_nce
 from sslkernels.losses.language_modeling import (
     causal_lm_loss,
     masked_lm_loss,
@@ -20,6 +22,8 @@ from sslkernels.losses.language_modeling import (
 )
 from sslkernels.losses.linear_cross_entropy import linear_cross_entropy
 from sslkernels.losses.nt_xent import nt_xent
+from sslkernels.losses.siglip import siglip_loss
+from sslkernels.losses.supcon import supcon
 from sslkernels.masking import mask_tokens
 from sslkernels.micro_batches import accumulate
 
@@ -35,9 +39,11 @@ __all__ = [
     "augment",
     "backend",
     "causal_lm_loss",
+    "clip_loss",
     "distillation_loss",
     "distributed",
     "explain",
+    "info_nce",
     "linear_cross_entropy",
     "losses",
     "mask_tokens",
@@ -48,5 +54,7 @@ __all__ = [
     "nt_xent",
     "policies",
     "show_grid",
+    "siglip_loss",
     "similarity",
+    "supcon",
 ]

@@ -145,18 +145,25 @@ def autocast(value: Tensor) -> Tensor:
     return value
 
 
-def views(op: str, z1: object, z2: object) -> tuple[Tensor, Tensor]:
-    """Two views of one batch: matrices of one shape, dtype and device, cast for autocast."""
-    matrix(op, "z1", z1)
-    matrix(op, "z2", z2)
+def views(
+    op: str, z1: object, z2: object, first: str = "z1", second: str = "z2"
+) -> tuple[Tensor, Tensor]:
+    """Two views of one batch: matrices of one shape, dtype and device, cast for autocast.
+
+    `first` and `second` are what the caller knows them by.
+    """
+    matrix(op, first, z1)
+    matrix(op, second, z2)
     assert isinstance(z1, Tensor) and isinstance(z2, Tensor)
     if z1.shape != z2.shape:
-        raise ValueError(f"{op}: z2 must have the shape of z1, {_shape(z1)}, got {_shape(z2)}")
+        raise ValueError(
+            f"{op}: {second} must have the shape of {first}, {_shape(z1)}, got {_shape(z2)}"
+        )
     if z1.shape[0] == 0:
-        raise ValueError(f"{op}: z1 and z2 must have at least one row, got {_shape(z1)}")
-    same_device(op, "z2", z2, "z1", z1)
+        raise ValueError(f"{op}: {first} and {second} must have at least one row, got {_shape(z1)}")
+    same_device(op, second, z2, first, z1)
     z1, z2 = autocast(z1), autocast(z2)
-    same_dtype(op, "z2", z2, "z1", z1)
+    same_dtype(op, second, z2, first, z1)
     return z1, z2
 
 
@@ -173,20 +180,33 @@ def positive_scalar(
     What a tensor holds is looked at only where that costs no synchronisation and is possible at
     all: on the CPU, outside torch.compile and vmap.
     """
+    number = _number_in(op, name, value, like, like_name)
+    if number is not None and not 0 < number < math.inf:
+        raise ValueError(f"{op}: {name} must be positive and finite, got {number}")
+
+
+def finite_scalar(op: str, name: str, value: object, like: Tensor, like_name: str) -> None:
+    """As `positive_scalar`, of any sign."""
+    number = _number_in(op, name, value, like, like_name)
+    if number is not None and not math.isfinite(number):
+        raise ValueError(f"{op}: {name} must be finite, got {number}")
+
+
+def _number_in(
+    op: str, name: str, value: object, like: Tensor | None, like_name: str
+) -> float | None:
+    """The number that a float or a tensor with one element holds; None where it cannot be seen."""
     if isinstance(value, Tensor):
         scalar_tensor(op, name, value, like, like_name)
         if not value.is_cpu or torch.compiler.is_compiling():
-            return
+            return None
         try:
-            number = value.item()
+            return value.item()
         except RuntimeError:  # vmapped or fake: no number to look at
-            return
-    elif isinstance(value, bool) or not isinstance(value, (int, float)):
+            return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{op}: {name} must be a float or a tensor, got {type(value).__name__}")
-    else:
-        number = value
-    if not 0 < number < math.inf:
-        raise ValueError(f"{op}: {name} must be positive and finite, got {number}")
+    return value
 
 
 def number(op: str, name: str, value: object, lowest: float, highest: float) -> None:

@@ -12,7 +12,20 @@ from torch import Tensor, nn
 from sslkernels import checks
 from sslkernels.augment import AugmentPolicy, arguments, augment
 from sslkernels.losses.linear_cross_entropy import linear_cross_entropy
+from sslkernels.losses.moco_queue import MoCoQueue
+from sslkernels.losses.modules import CLIPLoss, InfoNCELoss, SigLIPLoss, SupConLoss
 from sslkernels.losses.nt_xent import nt_xent
+
+__all__ = [
+    "Augment",
+    "CLIPLoss",
+    "InfoNCELoss",
+    "LinearCrossEntropyLoss",
+    "MoCoQueue",
+    "NTXentLoss",
+    "SigLIPLoss",
+    "SupConLoss",
+]
 
 
 class NTXentLoss(nn.Module):

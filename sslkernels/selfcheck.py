@@ -21,8 +21,12 @@ from torch import Tensor
 
 import sslkernels
 from sslkernels import AugmentPolicy, backends, native
+from sslkernels.losses import clip as clip_module
+from sslkernels.losses import info_nce as info_nce_module
 from sslkernels.losses import linear_cross_entropy as linear_cross_entropy_module
 from sslkernels.losses import nt_xent as nt_xent_module
+from sslkernels.losses import siglip as siglip_module
+from sslkernels.losses import supcon as supcon_module
 from sslkernels.similarity import reference as similarity_reference
 
 # Largest error allowed, relative to the largest value. What a kernel may round is its input dtype;
@@ -51,6 +55,12 @@ def _target(input: Tensor, weight: Tensor) -> Tensor:
     """A class for each row, every fifth ignored."""
     rows = torch.arange(input.shape[0], device=input.device)
     return (7 * rows % weight.shape[0]).masked_fill(rows % 5 == 0, -100)
+
+
+def _classes(z: Tensor) -> Tensor:
+    """Seven classes, and one of a single row."""
+    rows = torch.arange(z.shape[0], device=z.device)
+    return (3 * rows % 7).masked_fill(rows == 5, 7)
 
 
 # Without what jumps or bends where rounding decides: solarize, and hue.
@@ -104,6 +114,30 @@ CASES = (
             x, w, _target(x, w), linear_bias=b, label_smoothing=0.1, z_loss=0.01, softcap=20.0
         ),
         ((ROWS, FEATURES), (ROWS + 30, FEATURES), (ROWS + 30,)),
+    ),
+    Case(
+        "info_nce",
+        lambda q, p, n, b: sslkernels.info_nce(q, p, n, temperature=0.2, bias=b),
+        lambda q, p, n, b: info_nce_module.reference(q, p, n, temperature=0.2, bias=b),
+        ((ROWS, FEATURES), (ROWS, FEATURES), (ROWS - 30, FEATURES), (2 * ROWS - 30,)),
+    ),
+    Case(
+        "clip_loss",
+        lambda image, text: sslkernels.clip_loss(image, text, 5.0),
+        lambda image, text: clip_module.reference(image, text, 5.0),
+        ((ROWS, FEATURES), (ROWS, FEATURES)),
+    ),
+    Case(
+        "siglip_loss",
+        lambda image, text: sslkernels.siglip_loss(image, text, 5.0, -2.0),
+        lambda image, text: siglip_module.reference(image, text, 5.0, -2.0),
+        ((ROWS, FEATURES), (ROWS, FEATURES)),
+    ),
+    Case(
+        "supcon",
+        lambda z: sslkernels.supcon(z, _classes(z), 0.2),
+        lambda z: supcon_module.reference(z, _classes(z), 0.2),
+        ((ROWS, FEATURES),),
     ),
     Case(
         "augment",

@@ -120,3 +120,33 @@ def row_divergence(
     # The limit of p log p, where it is inf - inf or 0 * inf.
     divergence = (p * (teacher - student)).masked_fill(p == 0.0, 0.0).sum(1)
     return divergence.masked_fill(~counts, 0.0)
+
+
+def logsumexp_excluding(
+    q: Tensor,
+    k: Tensor,
+    row_ids: Tensor,
+    key_ids: Tensor,
+    counts: Tensor,
+    scale: float | Tensor = 1.0,
+    bias: Tensor | None = None,
+) -> Tensor:
+    """Row-wise log-sum-exp [M] of the logits whose key has another id than the row.
+
+    Zeros, with zero gradients, for a row that does not count.
+    """
+    # Before the product, as in `logit_terms`.
+    s = logits(q.masked_fill(~counts[:, None], 0.0), k, scale=scale, bias=bias)
+    same = row_ids[:, None] == key_ids
+    none_left = same.all(1)  # apart: softmax over nothing is NaN
+    s = s.masked_fill(same & ~none_left[:, None], float("-inf"))
+    return s.logsumexp(1).masked_fill(none_left, float("-inf")).masked_fill(~counts, 0.0)
+
+
+def sigmoid_loss_sum(
+    q: Tensor, k: Tensor, scale: float | Tensor = 1.0, bias: float | Tensor = 0.0
+) -> Tensor:
+    """-sum_ij log sigmoid(y_ij s_ij), y_ij 1 for i = j and else -1."""
+    s = logits(q, k, scale=scale) + bias
+    sign = 2.0 * torch.eye(q.shape[0], dtype=s.dtype, device=s.device) - 1.0
+    return -torch.nn.functional.logsigmoid(sign * s).sum()

@@ -1,0 +1,222 @@
+"""The contrastive losses as modules: what `sslkernels.nn` shows of them."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from sslkernels import checks
+from sslkernels.losses.clip import clip_loss
+from sslkernels.losses.info_nce import info_nce
+from sslkernels.losses.siglip import siglip_loss
+from sslkernels.losses.supcon import supcon
+
+
+class _TemperatureLoss(nn.Module):
+    """A loss with a temperature, and a parameter `log_temperature` where it is learnable."""
+
+    def __init__(
+        self, temperature: float, learnable: bool, normalize: bool, reduction: str
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        checks.positive_number(name, "temperature", temperature)
+        checks.reduction(name, reduction)
+        self.normalize = normalize
+        self.reduction = reduction
+        self._temperature = float(temperature)
+        self.log_temperature = None
+        if learnable:
+            self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
+
+    @property
+    def temperature(self) -> float | Tensor:
+        """A float, or a tensor connected to `log_temperature` when learnable."""
+        if self.log_temperature is None:
+            return self._temperature
+        return self.log_temperature.exp()
+
+    def extra_repr(self) -> str:
+        return (
+            f"temperature={float(self.temperature):g}, "
+            f"learnable={self.log_temperature is not None}, normalize={self.normalize}, "
+            f"reduction={self.reduction!r}"
+        )
+
+
+class InfoNCELoss(_TemperatureLoss):
+    """`sslkernels.info_nce` as a module, with an optionally learnable temperature.
+
+    Args:
+        temperature: the temperature, or its first value when it is learnable.
+        learnable: train it. The parameter is `log_temperature`, so the temperature stays positive.
+        normalize, reduction, in_batch: as for `sslkernels.info_nce`.
+
+    Shape:
+        query, positive [N, D], negatives [K, D]; bias, ids and negative_ids as for
+        `sslkernels.info_nce`; the loss is 0-dim, or [N] for reduction "none".
+
+    Raises:
+        TypeError, ValueError: the temperature is not a positive finite float, or the reduction is
+            unknown; at the call, as `sslkernels.info_nce`.
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.1,
+        *,
+        learnable: bool = False,
+        normalize: bool = True,
+        reduction: str = "mean",
+        in_batch: bool = False,
+    ) -> None:
+        super().__init__(temperature, learnable, normalize, reduction)
+        self.in_batch = in_batch
+
+    def forward(
+        self,
+        query: Tensor,
+        positive: Tensor,
+        negatives: Tensor | None = None,
+        *,
+        bias: Tensor | None = None,
+        ids: Tensor | None = None,
+        negative_ids: Tensor | None = None,
+    ) -> Tensor:
+        return info_nce(
+            query,
+            positive,
+            negatives,
+            temperature=self.temperature,
+            normalize=self.normalize,
+            reduction=self.reduction,
+            in_batch=self.in_batch,
+            bias=bias,
+            ids=ids,
+            negative_ids=negative_ids,
+        )
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, in_batch={self.in_batch}"
+
+
+class SupConLoss(_TemperatureLoss):
+    """`sslkernels.supcon` as a module, with an optionally learnable temperature.
+
+    Args:
+        temperature, learnable: as for `InfoNCELoss`.
+        normalize, reduction: as for `sslkernels.supcon`.
+
+    Shape:
+        z [M, D], labels [M]; the loss is 0-dim, or [M] for reduction "none".
+
+    Raises:
+        TypeError, ValueError: as `InfoNCELoss`; at the call, as `sslkernels.supcon`.
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.1,
+        *,
+        learnable: bool = False,
+        normalize: bool = True,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(temperature, learnable, normalize, reduction)
+
+    def forward(self, z: Tensor, labels: Tensor) -> Tensor:
+        return supcon(
+            z, labels, self.temperature, normalize=self.normalize, reduction=self.reduction
+        )
+
+
+class _PairLoss(nn.Module):
+    """A loss of images and texts with a learnable scale, held as its logarithm `logit_scale`."""
+
+    def __init__(self, scale: float, max_scale: float, normalize: bool) -> None:
+        super().__init__()
+        name = type(self).__name__
+        checks.positive_number(name, "scale", scale)
+        checks.positive_number(name, "max_scale", max_scale)
+        self.normalize = normalize
+        self.max_scale = float(max_scale)
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(scale)))
+
+    @property
+    def scale(self) -> Tensor:
+        """The factor of the logits, at most max_scale.
+
+        Beyond it the gradient of the parameter passes as at the limit, so that it finds back.
+        """
+        limited = self.logit_scale.clamp(max=math.log(self.max_scale))
+        return (self.logit_scale + (limited - self.logit_scale).detach()).exp()
+
+    def extra_repr(self) -> str:
+        scale = self.scale.detach().item()
+        return f"scale={scale:g}, max_scale={self.max_scale:g}, normalize={self.normalize}"
+
+
+class CLIPLoss(_PairLoss):
+    """`sslkernels.clip_loss` as a module that holds the learnable scale of the logits.
+
+    The parameter is `logit_scale`, the logarithm of the scale, named as in CLIP's own models.
+
+    Args:
+        scale: its first value.
+        max_scale: the scale that is used is at most this one.
+        normalize: as for `sslkernels.clip_loss`.
+
+    Shape:
+        image, text [N, D]; the loss is 0-dim.
+
+    Raises:
+        TypeError, ValueError: a scale that is not a positive finite float; at the call, as
+            `sslkernels.clip_loss`.
+    """
+
+    def __init__(
+        self, scale: float = 1 / 0.07, *, max_scale: float = 100.0, normalize: bool = True
+    ) -> None:
+        super().__init__(scale, max_scale, normalize)
+
+    def forward(self, image: Tensor, text: Tensor) -> Tensor:
+        return clip_loss(image, text, self.scale, normalize=self.normalize)
+
+
+class SigLIPLoss(_PairLoss):
+    """`sslkernels.siglip_loss` as a module that holds the learnable scale and bias of the logits.
+
+    The parameters are `logit_scale`, the logarithm of the scale, and `logit_bias`.
+
+    Args:
+        scale, bias: their first values.
+        max_scale: the scale that is used is at most this one.
+        normalize: as for `sslkernels.siglip_loss`.
+
+    Shape:
+        image, text [N, D]; the loss is 0-dim.
+
+    Raises:
+        TypeError, ValueError: a scale that is not a positive finite float, a bias that is not a
+            finite float; at the call, as `sslkernels.siglip_loss`.
+    """
+
+    def __init__(
+        self,
+        scale: float = 10.0,
+        bias: float = -10.0,
+        *,
+        max_scale: float = 100.0,
+        normalize: bool = True,
+    ) -> None:
+        super().__init__(scale, max_scale, normalize)
+        checks.finite_scalar("SigLIPLoss", "bias", bias, self.logit_scale, "logit_scale")
+        self.logit_bias = nn.Parameter(torch.tensor(float(bias)))
+
+    def forward(self, image: Tensor, text: Tensor) -> Tensor:
+        return siglip_loss(image, text, self.scale, self.logit_bias, normalize=self.normalize)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, bias={self.logit_bias.detach().item():g}"

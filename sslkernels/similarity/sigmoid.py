@@ -1,0 +1,143 @@
+"""`sigmoid_loss_sum`: a logistic loss over all pairs of rows, whose logits are never stored.
+
+Plain PyTorch on every device.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from sslkernels import backends
+from sslkernels.checks import accumulate_dtype
+from sslkernels.operators import apply, apply_in_backward, define_chunked, second_order
+from sslkernels.similarity import chunked_sigmoid, reference
+from sslkernels.similarity.op import scale_tensor
+
+
+def sigmoid_loss_sum(q: Tensor, k: Tensor, scale: float | Tensor, bias: float | Tensor) -> Tensor:
+    """`-sum_ij log sigmoid(y_ij s_ij)`, with s_ij = scale * <q_i, k_j> + bias.
+
+    y_ij is 1 for i = j, else -1. Differentiable once in q, k, scale and bias. Where a gradient is
+    wanted it is computed together with the value, from the same logits: 3 products instead of 4.
+    Arguments are not checked here.
+
+    Args:
+        q, k: [N, D] of one dtype.
+        scale, bias: floats, or floating tensors with one element to get their gradients.
+
+    Returns:
+        0-dim tensor in the accumulation dtype.
+
+    Raises:
+        RuntimeError: a second derivative was asked for.
+    """
+    name = backends.choose("sigmoid_loss_sum", q)
+    dtype = accumulate_dtype(q.dtype)
+    scale, bias = scale_tensor(scale, q), scale_tensor(bias, q)
+    if name == "reference":
+        with torch.autocast(q.device.type, enabled=False):
+            return reference.sigmoid_loss_sum(q.to(dtype), k.to(dtype), scale, bias)
+    # Inside vmap requires_grad may read False although a gradient is wanted: the other path is
+    # differentiable all the same.
+    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, scale, bias))
+    if wanted:
+        return apply(_OnePass, q, k, scale, bias)[0]
+    return apply(_SigmoidLoss, q, k, scale, bias)
+
+
+class _SigmoidLoss(Function):
+    """The value alone; its backward computes value and gradients."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(q, k, scale, bias):
+        return torch.ops.sslkernels_chunked.sigmoid_loss_forward.default(q, k, scale, bias)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, *grads):
+        inputs = ctx.saved_tensors
+        operator = torch.ops.sslkernels_chunked.sigmoid_loss_forward_backward.default
+        _, *gradients = operator(*(x.detach() for x in inputs))
+        return apply_in_backward(_Backward, grads[0], *gradients, *inputs)
+
+
+class _OnePass(Function):
+    """The value, then its gradients for an upstream gradient of 1.
+
+    They stay in the accumulation dtype until the upstream gradient, in which a loss scaler puts
+    its factor, has multiplied them.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(q, k, scale, bias):
+        operator = torch.ops.sslkernels_chunked.sigmoid_loss_forward_backward.default
+        return operator(q, k, scale, bias)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        _, *gradients = output
+        ctx.mark_non_differentiable(*gradients)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*gradients, *inputs)
+
+    @staticmethod
+    def backward(ctx, *grads):
+        if grads[0] is None:
+            return (None,) * 4
+        return apply_in_backward(_Backward, grads[0], *ctx.saved_tensors)
+
+
+class _Backward(Function):
+    """Scales the gradients, out of place: a second backward finds them as they were.
+
+    The inputs of the forward are arguments only so that a second derivative is noticed.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(grad, dq, dk, dscale, dbias, q, k, scale, bias):
+        return (dq * grad).to(q.dtype), (dk * grad).to(k.dtype), dscale * grad, dbias * grad
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, *grads):
+        raise second_order("sigmoid_loss_sum")
+
+
+def _fake_forward(q, k, scale, bias):
+    return q.new_empty((), dtype=accumulate_dtype(q.dtype))
+
+
+def _fake_forward_backward(q, k, scale, bias):
+    dtype = accumulate_dtype(q.dtype)
+    value, dscale, dbias = (q.new_empty((), dtype=dtype) for _ in range(3))
+    return value, torch.empty_like(q, dtype=dtype), torch.empty_like(k, dtype=dtype), dscale, dbias
+
+
+define_chunked(
+    "sigmoid_loss_forward",
+    "(Tensor q, Tensor k, Tensor scale, Tensor bias) -> Tensor",
+    chunked_sigmoid.sigmoid_loss_forward,
+    _fake_forward,
+)
+define_chunked(
+    "sigmoid_loss_forward_backward",
+    "(Tensor q, Tensor k, Tensor scale, Tensor bias)"
+    " -> (Tensor value, Tensor dq, Tensor dk, Tensor dscale, Tensor dbias)",
+    chunked_sigmoid.sigmoid_loss_forward_backward,
+    _fake_forward_backward,
+)
+backends.add("sigmoid_loss_sum", lambda: None)
