@@ -75,7 +75,7 @@ def accumulate(
         for batch in batches:
             states.append(RandomState.now())
             encoded.append(_tensors(encode(batch)))
-    # Weights that autocast has cast without a graph must not serve the second pass.
+    # Older releases of torch would use the weights that autocast has cast without a graph again.
     torch.clear_autocast_cache()
     joint = _joint(encoded)
     shapes = [[x.shape for x in tensors] for tensors in encoded]
@@ -168,4 +168,5 @@ def _backward(tensors: list[Tensor], gradients: list[Tensor | None]) -> None:
         if gradient is not None and x.requires_grad
     ]
     if pairs:
-        torch.autograd.backward(*zip(*pairs, strict=True))
+        roots, upstream = zip(*pairs, strict=True)
+        torch.autograd.backward(roots, upstream)

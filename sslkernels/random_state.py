@@ -20,13 +20,18 @@ class RandomState:
         devices = _accelerators()
         return RandomState(
             torch.get_rng_state(),
-            tuple(torch.get_device_module(d).get_rng_state(d) for d in devices),
+            tuple(torch.get_device_module(d).get_rng_state(*_which(d)) for d in devices),
         )
 
     def restore(self) -> None:
         torch.set_rng_state(self.cpu)
         for device, state in zip(_accelerators(), self.accelerator, strict=False):
-            torch.get_device_module(device).set_rng_state(state, device)
+            torch.get_device_module(device).set_rng_state(state, *_which(device))
+
+
+def _which(device: torch.device) -> tuple[torch.device, ...]:
+    """What a device module wants to know: there is one MPS device, and no name for it."""
+    return () if device.type == "mps" else (device,)
 
 
 def _accelerators() -> list[torch.device]:

@@ -54,7 +54,7 @@ def worker(rank: int) -> tuple[Tensor, list[Tensor], int]:
     return value, [p.grad for p in model.parameters()], reductions
 
 
-@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_is_the_joint_batch(tmp_path, world):
     model = Model().double()
     pairs = [inputs(rank) for rank in range(world)]

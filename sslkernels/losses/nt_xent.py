@@ -76,7 +76,9 @@ def nt_xent(
     Papers: SimCLR, arXiv 2002.05709; decoupled: DCL, arXiv 2110.06848.
     """
     if group is not None:
-        return _joint(z1, z2, temperature, normalize, reduction, decoupled, return_accuracy, group)
+        return _joint_outside_graphs(
+            z1, z2, temperature, normalize, reduction, decoupled, return_accuracy, group
+        )
     z1, z2 = _checked(z1, z2, temperature, reduction)
     if decoupled and z1.shape[0] == 1:
         raise ValueError("nt_xent: decoupled needs at least 2 samples, z1 has 1: no negatives")
@@ -180,7 +182,6 @@ def _composed(
         return total - (2.0 * weight) * positive.sum()
 
 
-@torch.compiler.disable
 def _joint(
     z1: Tensor,
     z2: Tensor,
@@ -212,10 +213,11 @@ def _joint(
         raise ValueError(
             "nt_xent: decoupled needs at least 2 samples, the ranks of group have 1: no negatives"
         )
-    n, dtype = views[0].shape[0], views[0].dtype
-    scale, weight = _scale(temperature, views[0]), shares.row_weight(reduction)
+    z1, z2 = views
+    n, dtype = z1.shape[0], z1.dtype
+    scale, weight = _scale(temperature, z1), shares.row_weight(reduction)
     # Rounded to the dtype of the inputs, as the fused operators do: half the bytes in 16 bits.
-    z = _rows(*views, normalize).to(dtype)
+    z = _rows(z1, z2, normalize).to(dtype)
     keys = distributed.gather_rows(z, shares)
     with torch.autocast(z.device.type, enabled=False):
         wide = z.to(accumulate_dtype(dtype))
@@ -236,6 +238,10 @@ def _joint(
     hits = torch.ops.sslkernels_chunked.contrastive_accuracy.default
     share = shares.row_weight("mean") * 2 * n
     return loss, share * hits(keys.detach().to(wide.dtype), shares.start, 2 * n)
+
+
+# What the ranks tell each other is data of this call, and no part of a compiled graph.
+_joint_outside_graphs: Any = torch.compiler.disable(_joint)
 
 
 def _joint_blocks(n: int, start: int, decoupled: bool) -> Iterator[tuple[slice, tuple[int, ...]]]:

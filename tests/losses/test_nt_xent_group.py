@@ -92,7 +92,7 @@ def compiled(rank: int) -> list[Tensor]:
     return [p.grad for p in model.parameters()]
 
 
-@pytest.fixture(scope="module", params=[2, 4])
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
 def ranks(request, tmp_path_factory):
     return spawn(worker, request.param, tmp_path_factory.mktemp("ranks"))
 
