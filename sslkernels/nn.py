@@ -13,8 +13,7 @@ from sslkernels import checks
 from sslkernels.augment import AugmentPolicy, arguments, augment
 from sslkernels.losses.linear_cross_entropy import linear_cross_entropy
 from sslkernels.losses.moco_queue import MoCoQueue
-from sslkernels.losses.modules import CLIPLoss, InfoNCELoss, SigLIPLoss, SupConLoss
-from sslkernels.losses.nt_xent import nt_xent
+from sslkernels.losses.modules import CLIPLoss, InfoNCELoss, NTXentLoss, SigLIPLoss, SupConLoss
 
 __all__ = [
     "Augment",
@@ -26,73 +25,6 @@ __all__ = [
     "SigLIPLoss",
     "SupConLoss",
 ]
-
-
-class NTXentLoss(nn.Module):
-    """`sslkernels.nt_xent` as a module, with an optionally learnable temperature.
-
-    Args:
-        temperature: the temperature, or its first value when it is learnable.
-        learnable: train it. The parameter is `log_temperature`, so the temperature stays positive.
-        normalize, reduction, decoupled, group: as for `sslkernels.nt_xent`.
-
-    Shape:
-        z1, z2: [N, D]; the loss is 0-dim, or [2N] for reduction "none".
-
-    Raises:
-        TypeError, ValueError: the temperature is not a positive finite float, or the reduction is
-            unknown; at the call, as `sslkernels.nt_xent`.
-    """
-
-    def __init__(
-        self,
-        temperature: float = 0.5,
-        *,
-        learnable: bool = False,
-        normalize: bool = True,
-        reduction: str = "mean",
-        decoupled: bool = False,
-        group: object | None = None,
-    ) -> None:
-        super().__init__()
-        checks.positive_scalar("NTXentLoss", "temperature", temperature)
-        checks.reduction("NTXentLoss", reduction)
-        self.normalize = normalize
-        self.reduction = reduction
-        self.decoupled = decoupled
-        self.group = group
-        self._temperature = float(temperature)
-        self.log_temperature = None
-        if learnable:
-            self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
-
-    @property
-    def temperature(self) -> float | Tensor:
-        """A float, or a tensor connected to `log_temperature` when learnable."""
-        if self.log_temperature is None:
-            return self._temperature
-        return self.log_temperature.exp()
-
-    def forward(self, z1: Tensor, z2: Tensor) -> Tensor:
-        return nt_xent(
-            z1,
-            z2,
-            self.temperature,
-            normalize=self.normalize,
-            reduction=self.reduction,
-            decoupled=self.decoupled,
-            group=self.group,
-        )
-
-    def extra_repr(self) -> str:
-        temperature = self._temperature
-        if self.log_temperature is not None:
-            temperature = self.log_temperature.detach().exp().item()
-        return (
-            f"temperature={temperature:g}, "
-            f"learnable={self.log_temperature is not None}, normalize={self.normalize}, "
-            f"reduction={self.reduction!r}, decoupled={self.decoupled}"
-        )
 
 
 class LinearCrossEntropyLoss(nn.Module):

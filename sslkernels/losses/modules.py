@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sslkernels import checks
 from sslkernels.losses.clip import clip_loss
 from sslkernels.losses.info_nce import info_nce
+from sslkernels.losses.nt_xent import nt_xent
 from sslkernels.losses.siglip import siglip_loss
 from sslkernels.losses.supcon import supcon
 
@@ -39,11 +40,60 @@ class _TemperatureLoss(nn.Module):
         return self.log_temperature.exp()
 
     def extra_repr(self) -> str:
+        temperature = self._temperature
+        if self.log_temperature is not None:
+            temperature = self.log_temperature.detach().exp().item()
         return (
-            f"temperature={float(self.temperature):g}, "
+            f"temperature={temperature:g}, "
             f"learnable={self.log_temperature is not None}, normalize={self.normalize}, "
             f"reduction={self.reduction!r}"
         )
+
+
+class NTXentLoss(_TemperatureLoss):
+    """`sslkernels.nt_xent` as a module, with an optionally learnable temperature.
+
+    Args:
+        temperature: the temperature, or its first value when it is learnable.
+        learnable: train it. The parameter is `log_temperature`, so the temperature stays positive.
+        normalize, reduction, decoupled, group: as for `sslkernels.nt_xent`.
+
+    Shape:
+        z1, z2: [N, D]; the loss is 0-dim, or [2N] for reduction "none".
+
+    Raises:
+        TypeError, ValueError: the temperature is not a positive finite float, or the reduction is
+            unknown; at the call, as `sslkernels.nt_xent`.
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.5,
+        *,
+        learnable: bool = False,
+        normalize: bool = True,
+        reduction: str = "mean",
+        decoupled: bool = False,
+        group: object | None = None,
+    ) -> None:
+        checks.positive_scalar("NTXentLoss", "temperature", temperature)
+        super().__init__(float(temperature), learnable, normalize, reduction)
+        self.decoupled = decoupled
+        self.group = group
+
+    def forward(self, z1: Tensor, z2: Tensor) -> Tensor:
+        return nt_xent(
+            z1,
+            z2,
+            self.temperature,
+            normalize=self.normalize,
+            reduction=self.reduction,
+            decoupled=self.decoupled,
+            group=self.group,
+        )
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, decoupled={self.decoupled}"
 
 
 class InfoNCELoss(_TemperatureLoss):
