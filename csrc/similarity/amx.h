@@ -103,7 +103,7 @@ SSLK_INLINE void zero_accumulators() {
   _tile_zero(3);
 }
 
-// Accumulators from and to memory: row tiles `row_step` floats apart, column tiles `column_step`.
+// Accumulators from and to memory: row tiles `row_step` elements apart, column tiles `column_step`.
 SSLK_INLINE void load_accumulators(const float* c, int64_t row_step, int64_t column_step,
                                    int stride) {
   _tile_loadd(0, c, stride);
@@ -111,7 +111,8 @@ SSLK_INLINE void load_accumulators(const float* c, int64_t row_step, int64_t col
   _tile_loadd(2, c + row_step, stride);
   _tile_loadd(3, c + row_step + column_step, stride);
 }
-SSLK_INLINE void store_accumulators(float* c, int64_t row_step, int64_t column_step, int stride) {
+template <class T>
+SSLK_INLINE void store_accumulators(T* c, int64_t row_step, int64_t column_step, int stride) {
   _tile_stored(0, c, stride);
   _tile_stored(1, c + column_step, stride);
   _tile_stored(2, c + row_step, stride);

@@ -82,6 +82,35 @@ SSLK_INLINE void put_digits(const float* row, int64_t d, int64_t width, float pe
   }
 }
 
+// 32 rows of float32 of which digits are wanted; null rows are zero.
+class DigitRows {
+ public:
+  DigitRows(const void* const (&rows)[32], int64_t width, float* units) : width_(width) {
+    for (int r = 0; r < 32; ++r) {
+      rows_[r] = static_cast<const float*>(rows[r]);
+      units[r] = digit_unit(rows_[r] == nullptr ? 0 : largest_bits(rows_[r], width));
+      per_unit_[r] = 1 / units[r];
+    }
+  }
+  // 64 columns from d on. What lies `ahead` bytes after them will be wanted soon.
+  void split(int64_t d, int64_t ahead, DigitBlock& block) const {
+    for (int r = 0; r < 32; ++r) {
+      if (rows_[r] == nullptr) {
+        for (auto& digit : block.digit) std::memset(digit + r * 32, 0, 64);
+        continue;
+      }
+      const char* next = reinterpret_cast<const char*>(rows_[r] + d) + ahead;
+      for (int line = 0; line < 4; ++line) _mm_prefetch(next + 64 * line, _MM_HINT_T0);
+      put_digits(rows_[r], d, width_, per_unit_[r], r, block);
+    }
+  }
+
+ private:
+  const int64_t width_;
+  const float* rows_[32];
+  float per_unit_[32];
+};
+
 // C0..C3 = the products of digits of one weight, of which there are 1 + Lower.
 template <int Lower, class Slot>
 SSLK_INLINE void multiply_weight(const Operand& a, const Operand& b, int64_t steps, Slot&& slot) {
@@ -112,12 +141,7 @@ template <class First, class Turn, class Second>
 SSLK_INLINE void multiply_digits(const Operand& a, const Operand& b, int64_t steps, DigitSums& out,
                                  First&& first, Turn&& turn, Second&& second) {
   auto store = [&](int s) {
-    int32_t* sum = out.sum[s];
-    constexpr int kStride = kGroup * sizeof(int32_t);
-    _tile_stored(0, sum, kStride);
-    _tile_stored(1, sum + 16, kStride);
-    _tile_stored(2, sum + 16 * kGroup, kStride);
-    _tile_stored(3, sum + 16 * kGroup + 16, kStride);
+    store_accumulators(out.sum[s], 16 * kGroup, 16, kGroup * sizeof(int32_t));
   };
   multiply_weight<2>(a, b, steps, first);
   turn();

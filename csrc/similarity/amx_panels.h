@@ -80,13 +80,12 @@ void pack_group(const Panels<Parts, ValueParts>& panels, int64_t g, const float*
     }
   };
   if constexpr (kDigitScores) {
-    float* units = panels.units + g * 32;
-    for (int r = 0; r < 32; ++r) units[r] = digit_unit(largest_bits(rows + r * width, width));
+    const void* source[32];
+    for (int r = 0; r < 32; ++r) source[r] = rows + r * width;
+    const DigitRows digits(source, width, panels.units + g * 32);
     DigitBlock block;
     for (int64_t k = 0; k < panels.score_depth; ++k) {
-      for (int r = 0; r < 32; ++r) {
-        put_digits(rows + r * width, k * kDigitDepth, width, 1 / units[r], r, block);
-      }
+      digits.split(k * kDigitDepth, 0, block);
       for (int s = 0; s < kDigits; ++s) put_scores(k, s, block.digit[s]);
     }
     if (panels.v == nullptr) return;

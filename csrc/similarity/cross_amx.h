@@ -37,35 +37,6 @@ void split_block(Dtype dtype, const void* const (&rows)[32], int64_t d, int64_t 
   }
 }
 
-// 32 rows of float32 of which digits are wanted; null rows are zero.
-class DigitRows {
- public:
-  DigitRows(const void* const (&rows)[32], int64_t width, float* units) : width_(width) {
-    for (int r = 0; r < 32; ++r) {
-      rows_[r] = static_cast<const float*>(rows[r]);
-      units[r] = digit_unit(rows_[r] == nullptr ? 0 : largest_bits(rows_[r], width));
-      per_unit_[r] = 1 / units[r];
-    }
-  }
-  // 64 columns from d on. What lies `ahead` bytes after them will be wanted soon.
-  void split(int64_t d, int64_t ahead, DigitBlock& block) const {
-    for (int r = 0; r < 32; ++r) {
-      if (rows_[r] == nullptr) {
-        for (auto& digit : block.digit) std::memset(digit + r * 32, 0, 64);
-        continue;
-      }
-      const char* next = reinterpret_cast<const char*>(rows_[r] + d) + ahead;
-      for (int line = 0; line < 4; ++line) _mm_prefetch(next + 64 * line, _MM_HINT_T0);
-      put_digits(rows_[r], d, width_, per_unit_[r], r, block);
-    }
-  }
-
- private:
-  const int64_t width_;
-  const float* rows_[32];
-  float per_unit_[32];
-};
-
 // Asks for an operand that the next products stream through, a line beside each product of these:
 // the third-level cache is too slow to be waited for.
 class ReadAhead {
