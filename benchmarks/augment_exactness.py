@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from sslkernels import AugmentPolicy
 
 FULL = "full chain"
+FLOAT32 = "torchvision v2 on float32"
+AGAINST_FLOAT32 = "sslkernels against torchvision v2 on float32"
 
 
 class Torchvision:
@@ -207,7 +209,7 @@ def exact_views(images: Tensor, policy: AugmentPolicy, views: int) -> list[Exact
         return []
     truth = Torchvision(torch.float64)
     libraries: dict[str, Callable[[], Any]] = {
-        "torchvision v2 on float32": lambda: Torchvision(torch.float32),
+        FLOAT32: lambda: Torchvision(torch.float32),
         EAGER: lambda: Torchvision(torch.uint8),
         "kornia": Kornia,
         "albumentations": Albumentations,
@@ -229,6 +231,10 @@ def exact_views(images: Tensor, policy: AugmentPolicy, views: int) -> list[Exact
                 found.append(Exactness(name, stage, None, f"{stage}: {describe(error)}"))
                 continue
             found.append(Exactness(name, stage, _difference(made, exact, own)))
+            if name == FLOAT32:
+                ours = _ours(OURS, images, own, draws)
+                from_float32 = _difference(ours, made.double(), own)
+                found.append(Exactness(AGAINST_FLOAT32, stage, from_float32))
     return found
 
 

@@ -101,6 +101,9 @@ def test_exactness_has_every_stage_and_ours_is_exact() -> None:
         "blur", "normalise", "full chain",
     ]  # fmt: skip
     assert all(error is not None and error < 1e-5 for error in ours.values())
+    apart = [one for one in found if one.implementation == exactness.AGAINST_FLOAT32]
+    assert [one.stage for one in apart] == list(ours)
+    assert all(one.error is not None and one.error < 1e-5 for one in apart)
     assert "blur" not in {one.stage for one in OP.exactness(_case(blur=0.0))}
     eager = {one.stage: one.error for one in found if one.implementation == "eager"}
     assert eager["flip"] < 1e-6 and 1e-3 < eager["brightness"] < 1e-2
