@@ -20,7 +20,7 @@ STABLE_TORCH_LIBRARY(sslkernels, m) {
       "int precision) -> Tensor");
   m.def(
       "logsumexp_backward(Tensor grad, Tensor lse, Tensor q, Tensor? k, Tensor scale, "
-      "Tensor? bias, int[] exclude, int precision) "
+      "Tensor? bias, int[] exclude, bool with_dk, int precision) "
       "-> (Tensor dq, Tensor dk, Tensor dscale, Tensor dbias)");
   m.def(
       "weighted_logsumexp_forward(Tensor q, Tensor? k, Tensor row_weight, Tensor scale, "
@@ -33,8 +33,24 @@ STABLE_TORCH_LIBRARY(sslkernels, m) {
   m.def(
       "logit_terms_backward(Tensor grad_lse, Tensor grad_target, Tensor grad_sum, Tensor lse, "
       "Tensor q, Tensor k, Tensor target, Tensor scale, Tensor? bias, Tensor? column_weight, "
-      "float softcap, int precision) "
+      "float softcap, bool with_dk, int precision) "
       "-> (Tensor dq, Tensor dk, Tensor dscale, Tensor dbias)");
+  m.def(
+      "fixed_keys_forward(Tensor q, Tensor k, Tensor scale, Tensor? bias, int precision) "
+      "-> (Tensor lse, Tensor mean_key)");
+  m.def(
+      "pair_terms_forward(Tensor q, Tensor k, Tensor scale, int first, int precision) "
+      "-> (Tensor row_lse, Tensor column_lse, Tensor pair_logit)");
+  m.def(
+      "pair_terms_backward(Tensor grad_row, Tensor grad_column, Tensor grad_pair, Tensor row_lse, "
+      "Tensor column_lse, Tensor q, Tensor k, Tensor scale, int first, int precision) "
+      "-> (Tensor dq, Tensor dk, Tensor dscale)");
+  m.def(
+      "sigmoid_loss_forward(Tensor q, Tensor k, Tensor scale, Tensor bias, int precision) "
+      "-> Tensor");
+  m.def(
+      "sigmoid_loss_forward_backward(Tensor q, Tensor k, Tensor scale, Tensor bias, int precision) "
+      "-> (Tensor value, Tensor dq, Tensor dk, Tensor dscale, Tensor dbias)");
   m.def(
       "mask_tokens(Tensor input_ids, Tensor sequence_ids, Tensor? attention_mask, "
       "Tensor? word_ids, int mask_token_id, int vocab_size, int[] special_ids, SymInt seed, "

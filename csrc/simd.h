@@ -5,6 +5,10 @@
 #include <cstring>
 #include <type_traits>
 
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
 #define SSLK_INLINE inline __attribute__((always_inline))
 
 namespace sslk {
@@ -54,20 +58,32 @@ SSLK_INLINE auto sum(V v) {
   return total;
 }
 
+// 1 / x, to a rounding or two, for x of ordinary size.
+template <class T>
+SSLK_INLINE Vec<T> reciprocal(Vec<T> x) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) {  // a division keeps two ports busy for 16 cycles
+    const Vec<T> r = reinterpret_cast<Vec<T>>(_mm512_rcp14_ps(reinterpret_cast<__m512>(x)));
+    return r + r * (T(1) - x * r);
+  }
+#endif
+  return T(1) / x;
+}
+
 // The integer of the same width, to take a float's exponent apart; unsigned, since it wraps.
 template <class T>
 using Bits = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
 
-// 2^(c x), lane by lane, where |c x| stays below 125 (float) and 1020 (double). The relative error
-// is 8e-8, without bias, and 1e-16; NaN stays NaN.
+// 2^(c x + n), lane by lane, n an integer, where |c x + n| stays below 125 (float) and 1020
+// (double). The relative error is 8e-8, without bias, and 1e-16; NaN stays NaN.
 template <class T>
-SSLK_INLINE Vec<T> exp2_scaled(Vec<T> x, T c) {
+SSLK_INLINE Vec<T> exp2_scaled(Vec<T> x, T c, T n = 0) {
   constexpr bool kDouble = sizeof(T) == 8;
-  // Adding 1.5 * 2^mantissa rounds to an integer n and leaves it in the low bits.
-  constexpr T kMagic = kDouble ? T(6755399441055744.0) : T(12582912.0);
+  // Adding 1.5 * 2^mantissa rounds to an integer and leaves it, plus n, in the low bits.
+  const T magic = (kDouble ? T(6755399441055744.0) : T(12582912.0)) + n;
   const Vec<T> scaled = x * c;
-  const Vec<T> shifted = x * c + kMagic;
-  const Vec<T> f = scaled - (shifted - kMagic);  // in [-1/2, 1/2]
+  const Vec<T> shifted = x * c + magic;
+  const Vec<T> f = scaled - (shifted - magic);  // in [-1/2, 1/2]
   Vec<T> p;
   if constexpr (kDouble) {  // Taylor series of e^t: the 14th term is below 1e-17
     const Vec<T> t = f * T(0.693147180559945309417);

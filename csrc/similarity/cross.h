@@ -47,14 +47,15 @@ struct TermGradients {
   const Acc* weighted_sum = nullptr;
 };
 
-// dq[m, d] and dk[n, d] of type `dtype`.
+// dq[m, d] and dk[n, d] of type `dtype`; dk may be null, and is then not computed.
 template <class Acc>
 struct LogitGradients {
   void* dq;
   void* dk;
   Dtype dtype;
   Acc* dscale;
-  Acc* dbias = nullptr;  // [n]; null: not wanted
+  Acc* dbias = nullptr;      // [n]; null: not wanted
+  bool of_products = false;  // dq without the factor scale
 };
 
 // With G_ij the gradient of the logits (a column that is left out has none but the target's):

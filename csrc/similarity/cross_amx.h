@@ -123,34 +123,33 @@ struct CrossKernel {
 
   class Rows {
    public:
-    Rows(const Logits& problem, const KeptRows& kept, bool backward)
+    Rows(const Logits& problem, const KeptRows& kept, Purpose purpose)
         : p_(problem),
           kept_(kept),
           groups_((kept.count() + kGroup - 1) / kGroup),
           depth_((problem.d + 31) / 32),
           logit_depth_(logit_depth(problem.d)),
-          backward_(backward) {}
+          purpose_(purpose) {}
 
     size_t bytes() const {
       const size_t forward =
           Workspace::padded<bf16>(logit_operand()) + Workspace::padded<float>(groups_ * kGroup);
-      if (!backward_) return forward;
-      return forward + Workspace::padded<bf16>(elements() * Parts) +
-             Workspace::padded<float>(elements());
+      if (purpose_ == Purpose::kLogits) return forward;
+      return forward + Workspace::padded<float>(elements()) + Workspace::padded<bf16>(values());
     }
     void place(Workspace& workspace) {
       b_ = workspace.take<bf16>(logit_operand());
       units_ = workspace.take<float>(groups_ * kGroup);
-      if (!backward_) return;
-      v_ = workspace.take<bf16>(elements() * Parts);
+      if (purpose_ == Purpose::kLogits) return;
       dq_ = workspace.take<float>(elements());
+      v_ = workspace.take<bf16>(values());
     }
     void pack(int64_t g) const {
       const void* rows[32];
       for (int r = 0; r < 32; ++r) rows[r] = input(g * kGroup + r);
       if constexpr (kDigitLogits) {
         pack_digits(rows, g);
-        if (!backward_) return;
+        if (!with_values()) return;
       }
       alignas(64) bf16 part[Parts][2 * kTileElements];
       for (int64_t k = 0; k < depth_; ++k) {
@@ -160,7 +159,7 @@ struct CrossKernel {
             if constexpr (!kDigitLogits) {
               transpose(part[s] + half * kTileElements, logit_tile(g, half, k, s));
             }
-            if (!backward_) continue;
+            if (!with_values()) continue;
             interleave_rows(part[s], half,
                             v_ + ((2 * k + half) * groups_ + g) * kTile + s * kTileElements);
           }
@@ -183,7 +182,7 @@ struct CrossKernel {
           }
         }
       }
-      const __m512 scale = _mm512_set1_ps(float(p_.scale));
+      const __m512 scale = _mm512_set1_ps(out.of_products ? 1.0f : float(p_.scale));
       double dots = 0;
       for (int r = 0; r < kGroup && g * kGroup + r < kept_.count(); ++r) {
         const void* q = input(g * kGroup + r);
@@ -239,6 +238,8 @@ struct CrossKernel {
     }
     int64_t logit_operand() const { return 2 * groups_ * logit_depth_ * kTile; }
     int64_t elements() const { return groups_ * kGroup * depth_ * 32; }
+    bool with_values() const { return purpose_ == Purpose::kBothGradients; }
+    int64_t values() const { return with_values() ? elements() * Parts : 0; }
     const void* input(int64_t r) const {
       if (r >= kept_.count()) return nullptr;
       return static_cast<const char*>(p_.q) + kept_.index[r] * p_.d * element_size(p_.dtype);
@@ -247,7 +248,7 @@ struct CrossKernel {
     const Logits& p_;
     const KeptRows& kept_;
     int64_t groups_, depth_, logit_depth_;
-    bool backward_;
+    Purpose purpose_;
     bf16* b_ = nullptr;
     float* units_ = nullptr;
     bf16* v_ = nullptr;
@@ -256,31 +257,32 @@ struct CrossKernel {
 
   class Columns {
    public:
-    Columns(const Logits& problem, bool backward)
+    Columns(const Logits& problem, Purpose purpose)
         : p_(&problem),
           depth_((problem.d + 31) / 32),
           logit_depth_(logit_depth(problem.d)),
-          columns_(backward ? kBackwardColumns : kForwardColumns),
+          columns_(purpose == Purpose::kLogits ? kForwardColumns : kBackwardColumns),
           groups_(std::min(kBandRows / kGroup, (problem.m + kGroup - 1) / kGroup)),
-          backward_(backward) {}
+          purpose_(purpose) {}
 
     size_t bytes() const {
       const size_t forward = Workspace::padded<bf16>(logit_operand()) +
                              Workspace::padded<float>(columns_) +
                              Workspace::padded<float>(columns_ * kGroup);
-      if (!backward_) return forward;
-      return forward + Workspace::padded<bf16>(values()) + 2 * Workspace::padded<bf16>(weights()) +
-             Workspace::padded<float>(kBackwardColumns * depth_ * 32);
+      if (purpose_ == Purpose::kLogits) return forward;
+      return forward + Workspace::padded<bf16>(values()) +
+             Workspace::padded<bf16>(column_weights()) + Workspace::padded<bf16>(weights()) +
+             Workspace::padded<float>(column_sums());
     }
     void place(Workspace& workspace) {
       a_ = workspace.take<bf16>(logit_operand());
       units_ = workspace.take<float>(columns_);
       logits_ = workspace.take<float>(columns_ * kGroup);
-      if (!backward_) return;
+      if (purpose_ == Purpose::kLogits) return;
       t_ = workspace.take<bf16>(values());
-      weights_a_ = workspace.take<bf16>(weights());
+      weights_a_ = workspace.take<bf16>(column_weights());
       weights_b_ = workspace.take<bf16>(weights());
-      dk_ = workspace.take<float>(kBackwardColumns * depth_ * 32);
+      dk_ = workspace.take<float>(column_sums());
     }
     void load(int64_t first, int64_t count) {
       blocks_ = (count + 31) / 32;
@@ -294,7 +296,7 @@ struct CrossKernel {
         }
         if constexpr (kDigitLogits) {
           load_digits(rows, b, ahead);
-          if (!backward_) continue;
+          if (purpose_ == Purpose::kLogits) continue;
         }
         for (int64_t k = 0; k < depth_; ++k) {
           split_block<Parts>(p_->dtype, rows, k * 32, p_->d, kDigitLogits ? 0 : ahead, part);
@@ -304,7 +306,7 @@ struct CrossKernel {
                 std::memcpy(logit_tile(b, half, k, s), part[s] + half * kTileElements,
                             2 * kTileElements);
               }
-              if (!backward_) continue;
+              if (purpose_ == Purpose::kLogits) continue;
               interleave_rows(part[s], half, turned);
               transpose(turned,
                         t_ + ((2 * k + half) * kChunkBlocks + b) * kTile + s * kTileElements);
@@ -342,9 +344,11 @@ struct CrossKernel {
       }
     }
     Store store(int64_t place, int64_t b, const float*, int64_t) const {
-      bf16* a = weights_a_ + (2 * b * groups_ + place) * kTile;
       bf16* into = weights_b_ + (2 * place * kChunkBlocks + b) * kTile;
-      return {{a, a + groups_ * kTile, into, into + kChunkBlocks * kTile}};
+      bf16* a = weights_a_;  // a place that nobody reads, unless there is a column gradient
+      const int64_t step = with_column_gradients() ? groups_ * kTile : kTile;
+      if (with_column_gradients()) a += (2 * b * groups_ + place) * kTile;
+      return {{a, a + step, into, into + kChunkBlocks * kTile}};
     }
 
     void column_gradients(const Rows& rows, const Band& band, int64_t first, int64_t count,
@@ -470,11 +474,16 @@ struct CrossKernel {
     }
     int64_t logit_operand() const { return columns_ / 16 * logit_depth_ * kTile; }
     int64_t values() const { return kBackwardColumns * depth_ * 32 * Parts; }
+    bool with_column_gradients() const { return purpose_ == Purpose::kBothGradients; }
     int64_t weights() const { return kBackwardColumns * groups_ * kGroup * Parts; }
+    int64_t column_weights() const { return with_column_gradients() ? weights() : 2 * kTile; }
+    int64_t column_sums() const {
+      return with_column_gradients() ? kBackwardColumns * depth_ * 32 : 0;
+    }
 
     const Logits* p_;
     int64_t depth_, logit_depth_, columns_, groups_;
-    bool backward_;
+    Purpose purpose_;
     int64_t blocks_ = 0;
     bf16* a_ = nullptr;
     float* units_ = nullptr;  // of the columns' digits

@@ -23,11 +23,15 @@ SSLK_INLINE Vec<T> largest(Vec<T> a, Vec<T> b) {
   return a > b ? a : b;
 }
 
-// 2^x, zero far below the range, NaN for NaN; x at most 0 by more than rounding.
+// Below it powers of two count for nothing; negated, above it they are too large.
 template <class T>
-SSLK_INLINE Vec<T> exp2_or_zero(Vec<T> x) {
-  const auto vanishes = reinterpret_cast<Vec<Bits<T>>>(x < (sizeof(T) == 8 ? T(-1010) : T(-125)));
-  const Vec<T> e = exp2_scaled<T>(x, T(1));
+constexpr T kLowestExponent = sizeof(T) == 8 ? T(-1010) : T(-125);
+
+// 2^(x + n), n an integer: zero far below the range, NaN for NaN; x + n within it above.
+template <class T>
+SSLK_INLINE Vec<T> exp2_or_zero(Vec<T> x, T n = 0) {
+  const auto vanishes = reinterpret_cast<Vec<Bits<T>>>(x < kLowestExponent<T> - n);
+  const Vec<T> e = exp2_scaled<T>(x, T(1), n);
   return reinterpret_cast<Vec<T>>(reinterpret_cast<Vec<Bits<T>>>(e) & ~vanishes);
 }
 

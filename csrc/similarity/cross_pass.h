@@ -1,17 +1,18 @@
-// The passes over the implicit logits, for any kernel that multiplies blocks of them.
+// The passes over the implicit logits, for any kernel that multiplies blocks of them and anything
+// that is done with a block.
 //
 // Columns are cut into chunks, which threads take in order; rows into groups and bands of groups.
-//   forward:  for each chunk, for each group: logits, added to the group's running terms
-//   backward: for each chunk, for each band: weights of the chunk's columns and the band's rows in
-//             scratch, then dK of the chunk (which has one owner) and dQ of the band (which takes
-//             the chunks in order)
+//   scan:   for each chunk, for each group: logits, for a sink to sum up
+//   weigh:  for each chunk, for each band: weights, that a sink makes of the logits of the chunk's
+//           columns and the band's rows, in scratch, then dK of the chunk (which has one owner) and
+//           dQ of the band (which takes the chunks in order)
 // So both operands are read once a pass, sums have one order whatever the threads, and scratch
 // grows with neither the number of columns nor, beyond Q and dQ themselves, that of rows.
 //
 // A kernel multiplies and knows its operands' layouts:
 //   Scalar, kForwardColumns and kBackwardColumns of a chunk, Store, Session
-//   Rows{problem, kept rows, backward}:   bytes, place, pack(group), finish(group, ...) -> dot
-//   Columns{problem, backward}:           bytes, place, load(first, count)
+//   Rows{problem, kept rows, purpose}:    bytes, place, pack(group), finish(group, ...) -> dot
+//   Columns{problem, purpose}:            bytes, place, load(first, count)
 //     products(rows, group, place, sink, ready)  sink.step() runs between products; ready(block,
 //                                         tile, stride) when a block is complete, sink drained
 //     store(place, block, tile, stride)   where the weights of a block go; place: in its band
@@ -45,6 +46,9 @@ struct Band {
   bool only() const { return first && last; }
 };
 
+// What a pass computes, and so the forms in which it needs its operands.
+enum class Purpose { kLogits, kRowGradient, kBothGradients };
+
 // The rows that count, in order, padded to groups.
 struct KeptRows {
   std::vector<int64_t> index;
@@ -69,6 +73,8 @@ class CrossPass {
   static constexpr int64_t kForwardParts = 32;
 
  public:
+  using Store = typename Kernel::Store;
+
   explicit CrossPass(const Logits& problem)
       : p_(problem),
         kept_(problem),
@@ -87,51 +93,80 @@ class CrossPass {
   }
 
   void forward(const LogitTerms<T>& out) {
-    // Parts of the columns, each with running terms of its own: their number does not depend on
-    // the threads, and so neither do the sums.
-    const int64_t chunks = (p_.n + kForward - 1) / kForward;
-    const int64_t parts = std::min(chunks, kForwardParts);
-    const int workers = thread_count();
-    Rows rows(p_, kept_, false);
-    std::vector<Columns> columns(workers, Columns(p_, false));
-    Workspace workspace(rows.bytes() + workers * columns[0].bytes() +
-                        (3 * parts + 1) * Workspace::padded<T>(padded_));
-    rows.place(workspace);
-    for (Columns& each : columns) each.place(workspace);
+    const int64_t parts = forward_parts();
+    Workspace workspace((3 * parts + 1) * Workspace::padded<T>(padded_));
     T* target = workspace.template take<T>(padded_);
     std::vector<RunningTerms<T>> running(parts);
     for (RunningTerms<T>& part : running) {
       part = {workspace.template take<T>(padded_), workspace.template take<T>(padded_),
               workspace.template take<T>(padded_), target};
     }
-    pack(rows);
-    std::atomic<int64_t> next{0};
-    parallel_run(std::min<int64_t>(workers, parts), [&](int64_t worker) {
-      typename Kernel::Session session;
-      for (int64_t part; (part = next.fetch_add(1)) < parts;) {
-        std::fill_n(running[part].maximum, padded_, RunningTerms<T>::kLowest);
-        std::fill_n(running[part].sum, padded_, T(0));
-        std::fill_n(running[part].weighted, padded_, T(0));
-        forward_part(rows, columns[worker], chunks * part / parts, chunks * (part + 1) / parts,
-                     running[part]);
-      }
-    });
+    scan([&](int64_t part) { return TermPart(map_, running[part], p_, padded_); });
     merge(running, out);
   }
 
   void backward(const T* lse, const TermGradients<T>& grad, const LogitGradients<T>& out) {
-    const int workers = thread_count();
-    const int64_t chunks = (p_.n + kBackward - 1) / kBackward;
-    Rows rows(p_, kept_, true);
-    std::vector<Columns> columns(workers, Columns(p_, true));
-    Workspace workspace(rows.bytes() + workers * columns[0].bytes() +
-                        4 * Workspace::padded<T>(padded_) + Workspace::padded<T>(groups_));
-    rows.place(workspace);
-    for (Columns& each : columns) each.place(workspace);
+    Workspace workspace(4 * Workspace::padded<T>(padded_));
     T* upstream[4];
     for (T*& each : upstream) each = workspace.template take<T>(padded_);
-    T* dots = workspace.template take<T>(groups_);
     gather(lse, grad, upstream);
+    weigh([&](int64_t) { return TermChunk(map_, upstream, out.dbias); }, out);
+  }
+
+  // Rows in groups, and what `at` below counts to.
+  int64_t padded_rows() const { return padded_; }
+  const KeptRows& kept() const { return kept_; }
+  const LogitMap<T>& map() const { return map_; }
+  // Parts of the columns: their number does not depend on the threads, and so neither do sums that
+  // each part has for itself.
+  int64_t forward_parts() const { return std::min(chunks(kForward), kForwardParts); }
+  int64_t backward_chunks() const { return chunks(kBackward); }
+
+  // open(part) makes what takes the logits of a part of the columns, on the thread that computes
+  // them:
+  //   sink                             step(), drain()
+  //   begin(b, block, marked, at)      the sink's next block: block b of the chunk and the group of
+  //                                    rows from `at` on
+  //   close(first, count)              the sink has had all blocks of these columns, a chunk
+  template <class Open>
+  void scan(Open&& open) const {
+    const int64_t parts = forward_parts(), all = chunks(kForward);
+    const int workers = thread_count();
+    Rows rows(p_, kept_, Purpose::kLogits);
+    std::vector<Columns> columns(workers, Columns(p_, Purpose::kLogits));
+    Workspace workspace(rows.bytes() + workers * columns[0].bytes());
+    rows.place(workspace);
+    for (Columns& each : columns) each.place(workspace);
+    pack(rows);
+    std::atomic<int64_t> next{0};
+    parallel_run(std::min<int64_t>(workers, parts), [&](int64_t worker) {
+      [[maybe_unused]] typename Kernel::Session session;
+      for (int64_t part; (part = next.fetch_add(1)) < parts;) {
+        auto to = open(part);
+        for (int64_t chunk = all * part / parts; chunk < all * (part + 1) / parts; ++chunk) {
+          scan_chunk(rows, columns[worker], chunk, to);
+        }
+      }
+    });
+  }
+
+  // The same for a pass that ends in gradients: open(chunk) makes what takes the logits of a chunk,
+  // and begin() has where their weights go as a last argument. The sink hands them over to
+  // Store::put(c, g): two columns c and c + 1 of the block, g[2 columns][2 vectors].
+  //   take_turn(at, count)             the sink has had the chunk's columns and these rows, at most
+  //                                    kBandRows; chunks come here one after the other, in order
+  template <class Open>
+  void weigh(Open&& open, const LogitGradients<T>& out) const {
+    const int workers = thread_count();
+    const int64_t all = backward_chunks();
+    const Purpose purpose = out.dk != nullptr ? Purpose::kBothGradients : Purpose::kRowGradient;
+    Rows rows(p_, kept_, purpose);
+    std::vector<Columns> columns(workers, Columns(p_, purpose));
+    Workspace workspace(rows.bytes() + workers * columns[0].bytes() +
+                        Workspace::padded<T>(groups_));
+    rows.place(workspace);
+    for (Columns& each : columns) each.place(workspace);
+    T* dots = workspace.template take<T>(groups_);
     pack(rows);
     std::vector<Band> bands;
     if (groups_ == 0) bands.push_back({0, 0, true, true});
@@ -141,11 +176,11 @@ class CrossPass {
     }
     Turns turns(int64_t(bands.size()) * rows.units(kBandGroups));
     std::atomic<int64_t> next{0};
-    const int64_t tasks = std::min<int64_t>(workers, chunks);
-    parallel_run(tasks, [&](int64_t worker) {
-      typename Kernel::Session session;
-      for (int64_t chunk; (chunk = next.fetch_add(1)) < chunks;) {
-        backward_chunk(rows, columns[worker], chunk, bands, upstream, turns, out);
+    parallel_run(std::min<int64_t>(workers, all), [&](int64_t worker) {
+      [[maybe_unused]] typename Kernel::Session session;
+      for (int64_t chunk; (chunk = next.fetch_add(1)) < all;) {
+        auto to = open(chunk);
+        weigh_chunk(rows, columns[worker], chunk, bands, to, turns, out);
       }
     });
     clear_other_rows(out);
@@ -158,7 +193,8 @@ class CrossPass {
   }
 
  private:
-  void pack(Rows& rows) const {
+  int64_t chunks(int64_t columns) const { return (p_.n + columns - 1) / columns; }
+  void pack(const Rows& rows) const {
     parallel_ranges(groups_, [&](int64_t begin, int64_t end) {
       for (int64_t g = begin; g < end; ++g) rows.pack(g);
     });
@@ -196,23 +232,38 @@ class CrossPass {
     }
   };
 
-  void forward_part(const Rows& rows, Columns& columns, int64_t begin, int64_t end,
-                    const RunningTerms<T>& to) const {
-    TermSums<T> sums(map_);
-    for (int64_t chunk = begin; chunk < end; ++chunk) {
-      const ChunkTerms<kForward> terms(p_, chunk);
-      columns.load(terms.first, terms.count);
-      for (int64_t g = 0; g < groups_; ++g) {
-        const int64_t at = g * kGroup;
-        const RunningTerms<T> of_group{to.maximum + at, to.sum + at, to.weighted + at,
-                                       p_.target == nullptr ? nullptr : to.target + at};
-        columns.products(rows, g, 0, sums, [&](int64_t b, T* tile, int64_t stride) {
-          sums.begin(terms.block(b, tile, stride), marked(g), of_group);
-        });
-      }
-      sums.drain();
+  template <class To>
+  void scan_chunk(const Rows& rows, Columns& columns, int64_t chunk, To& to) const {
+    const ChunkTerms<kForward> terms(p_, chunk);
+    columns.load(terms.first, terms.count);
+    for (int64_t g = 0; g < groups_; ++g) {
+      columns.products(rows, g, 0, to.sink, [&](int64_t b, T* tile, int64_t stride) {
+        to.begin(b, terms.block(b, tile, stride), marked(g), g * kGroup);
+      });
     }
+    to.sink.drain();
+    to.close(terms.first, terms.count);
   }
+
+  // Adds logits to the running terms of a part.
+  struct TermPart {
+    TermSums<T> sink;
+    const RunningTerms<T> running;
+    const bool asked;
+
+    TermPart(const LogitMap<T>& map, const RunningTerms<T>& to, const Logits& p, int64_t rows)
+        : sink(map), running(to), asked(p.target != nullptr) {
+      std::fill_n(to.maximum, rows, RunningTerms<T>::kLowest);
+      std::fill_n(to.sum, rows, T(0));
+      std::fill_n(to.weighted, rows, T(0));
+    }
+    void begin(int64_t, const Block<T>& block, const Marked& marked, int64_t at) {
+      sink.begin(block, marked,
+                 {running.maximum + at, running.sum + at, running.weighted + at,
+                  asked ? running.target + at : nullptr});
+    }
+    void close(int64_t, int64_t) const {}
+  };
 
   void merge(const std::vector<RunningTerms<T>>& parts, const LogitTerms<T>& out) const {
     auto put = [](T* to, int64_t i, double x) {
@@ -254,38 +305,56 @@ class CrossPass {
     }
   }
 
-  void backward_chunk(const Rows& rows, Columns& columns, int64_t chunk,
-                      const std::vector<Band>& bands, T* const (&upstream)[4], Turns& turns,
-                      const LogitGradients<T>& out) const {
-    const ChunkTerms<kBackward> terms(p_, chunk);
+  // Makes the gradients of logits from those of the terms.
+  struct TermChunk {
+    LogitWeights<T, Store> sink;
+    T* const (&upstream)[4];
+    T* const dbias;
     Vec<T> column_sums[kBackward] = {};
+
+    TermChunk(const LogitMap<T>& map, T* const (&from)[4], T* to)
+        : sink(map), upstream(from), dbias(to) {}
+    void begin(int64_t b, const Block<T>& block, const Marked& marked, int64_t at,
+               const Store& store) {
+      sink.begin(block, marked,
+                 {upstream[0] + at, upstream[1] + at, upstream[2] + at, upstream[3] + at},
+                 dbias == nullptr ? nullptr : column_sums + b * kBlockColumns, store);
+    }
+    void take_turn(int64_t, int64_t) const {}
+    void close(int64_t first, int64_t count) const {
+      for (int64_t c = 0; c < count && dbias != nullptr; ++c)
+        dbias[first + c] = sum(column_sums[c]);
+    }
+  };
+
+  template <class To>
+  void weigh_chunk(const Rows& rows, Columns& columns, int64_t chunk,
+                   const std::vector<Band>& bands, To& to, Turns& turns,
+                   const LogitGradients<T>& out) const {
+    const ChunkTerms<kBackward> terms(p_, chunk);
     columns.load(terms.first, terms.count);
-    LogitWeights<T, typename Kernel::Store> weights(map_);
     for (size_t band = 0; band < bands.size(); ++band) {
       for (int64_t g = bands[band].begin; g < bands[band].end; ++g) {
-        const int64_t at = g * kGroup;
-        const GroupGradients<T> grad{upstream[0] + at, upstream[1] + at, upstream[2] + at,
-                                     upstream[3] + at};
         const int64_t place = g - bands[band].begin;
-        columns.products(rows, g, place, weights, [&](int64_t b, T* tile, int64_t stride) {
-          Vec<T>* sums = out.dbias == nullptr ? nullptr : column_sums + b * kBlockColumns;
-          weights.begin(terms.block(b, tile, stride), marked(g), grad, sums,
-                        columns.store(place, b, tile, stride));
+        columns.products(rows, g, place, to.sink, [&](int64_t b, T* tile, int64_t stride) {
+          to.begin(b, terms.block(b, tile, stride), marked(g), g * kGroup,
+                   columns.store(place, b, tile, stride));
         });
       }
-      weights.drain();
-      columns.column_gradients(rows, bands[band], terms.first, terms.count, out);
+      to.sink.drain();
+      if (out.dk != nullptr) {
+        columns.column_gradients(rows, bands[band], terms.first, terms.count, out);
+      }
       const int64_t units = rows.units(bands[band].groups());
       for (int64_t u = 0; u < units; ++u) {
         const int64_t turn = int64_t(band) * rows.units(kBandGroups) + u;
         turns.await(turn, int32_t(chunk));
+        if (u == 0) to.take_turn(bands[band].begin * kGroup, bands[band].groups() * kGroup);
         columns.row_gradients(rows, bands[band], u, /*first=*/chunk == 0);
         turns.finish(turn, int32_t(chunk));
       }
     }
-    for (int64_t c = 0; c < terms.count && out.dbias != nullptr; ++c) {
-      out.dbias[terms.first + c] = sum(column_sums[c]);
-    }
+    to.close(terms.first, terms.count);
   }
 
   void clear_other_rows(const LogitGradients<T>& out) const {

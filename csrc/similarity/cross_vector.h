@@ -32,11 +32,12 @@ struct VectorKernel {
 
   class Rows {
    public:
-    Rows(const Logits& problem, const KeptRows& kept, bool backward)
+    Rows(const Logits& problem, const KeptRows& kept, Purpose purpose)
         : p_(problem),
           kept_(kept),
-          q_(kept.count(), problem.d, backward ? Forms::kAll : Forms::kRightOfScores),
-          backward_(backward) {}
+          q_(kept.count(), problem.d,
+             purpose == Purpose::kBothGradients ? Forms::kAll : Forms::kRightOfScores),
+          backward_(purpose != Purpose::kLogits) {}
 
     size_t bytes() const {
       return q_.bytes() +
@@ -63,7 +64,7 @@ struct VectorKernel {
         for (int64_t k = 0; k < q_.width(); k += kLanes<T>) {
           const Vec<T> x = load(row + k);
           dot += load(q_.row(r) + k) * x;
-          store(row + k, x * T(p_.scale));
+          store(row + k, out.of_products ? x : x * T(p_.scale));
         }
         dots += sum(dot);
         char* target = static_cast<char*>(out.dq) + kept_.index[r] * p_.d * element_size(out.dtype);
@@ -89,12 +90,12 @@ struct VectorKernel {
 
   class Columns {
    public:
-    Columns(const Logits& problem, bool backward)
+    Columns(const Logits& problem, Purpose purpose)
         : p_(&problem),
           k_(kBackwardColumns, problem.d,
-             backward ? Forms::kLeftOfScoresAndValues : Forms::kLeftOfScores),
-          stride_(backward ? std::min(kBandRows, pad_rows(problem.m)) : kGroup),
-          backward_(backward) {}
+             purpose == Purpose::kLogits ? Forms::kLeftOfScores : Forms::kLeftOfScoresAndValues),
+          stride_(purpose == Purpose::kLogits ? kGroup : std::min(kBandRows, pad_rows(problem.m))),
+          backward_(purpose != Purpose::kLogits) {}
 
     size_t bytes() const {
       return k_.bytes() + Workspace::padded<T>(kBackwardColumns * stride_) +

@@ -1,4 +1,5 @@
 // The engine's operators as torch calls them.
+#include <numeric>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -9,6 +10,9 @@
 #include "../workspace.h"
 #include "cross.h"
 #include "cross_blocks.h"
+#include "cross_pairs.h"
+#include "cross_sigmoid.h"
+#include "fixed_keys.h"
 #include "logsumexp.h"
 #include "symmetric.h"
 
@@ -166,10 +170,11 @@ Tensor logsumexp_forward(const Tensor& q, const std::optional<Tensor>& k, const 
   return lse;
 }
 
-// Fresh dq, dk, dscale, dbias; absent arguments get empty gradients.
-std::tuple<Tensor, Tensor, Tensor, Tensor> new_gradients(const Logits& problem, const Tensor& q) {
+// Fresh dq, dk, dscale, dbias; absent arguments, and keys that want none, get empty gradients.
+std::tuple<Tensor, Tensor, Tensor, Tensor> new_gradients(const Logits& problem, const Tensor& q,
+                                                         bool with_dk = true) {
   const ScalarType accumulator = accumulator_of(problem.dtype);
-  const int64_t key_rows = problem.k != nullptr ? problem.n : 0;
+  const int64_t key_rows = problem.k != nullptr && with_dk ? problem.n : 0;
   return {torch::stable::new_empty(q, {problem.m, problem.d}),
           torch::stable::new_empty(q, {key_rows, problem.d}),
           torch::stable::new_empty(q, {}, accumulator),
@@ -179,18 +184,18 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> new_gradients(const Logits& problem, 
 template <class Acc>
 LogitGradients<Acc> pointers(const Logits& problem, const Tensor& dq, const Tensor& dk,
                              const Tensor& dscale, const Tensor& dbias) {
-  return {dq.mutable_data_ptr(), problem.k != nullptr ? dk.mutable_data_ptr() : nullptr,
-          problem.dtype, data<Acc>(dscale), problem.bias != nullptr ? data<Acc>(dbias) : nullptr};
+  return {dq.mutable_data_ptr(), dk.numel() != 0 ? dk.mutable_data_ptr() : nullptr, problem.dtype,
+          data<Acc>(dscale), problem.bias != nullptr ? data<Acc>(dbias) : nullptr};
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> logsumexp_backward(
     const Tensor& grad, const Tensor& lse, const Tensor& q, const std::optional<Tensor>& k,
     const Tensor& scale, const std::optional<Tensor>& bias, const std::vector<int64_t>& exclude,
-    int64_t precision) {
+    bool with_dk, int64_t precision) {
   const auto problem = logsumexp_problem(q, k, scale, bias, exclude, precision);
   check_vector(grad, problem.m, problem.dtype, "grad");
   check_vector(lse, problem.m, problem.dtype, "lse");
-  auto [dq, dk, dscale, dbias] = new_gradients(problem, q);
+  auto [dq, dk, dscale, dbias] = new_gradients(problem, q, with_dk);
   const auto run = [&, dq = dq, dk = dk, dscale = dscale, dbias = dbias](auto zero) {
     using Acc = decltype(zero);
     sslk::logsumexp_backward<Acc>(problem, const_data<Acc>(grad), const_data<Acc>(lse),
@@ -264,15 +269,15 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> logit_terms_backward(
     const Tensor& grad_lse, const Tensor& grad_target, const Tensor& grad_sum, const Tensor& lse,
     const Tensor& q, const Tensor& k, const Tensor& target, const Tensor& scale,
     const std::optional<Tensor>& bias, const std::optional<Tensor>& column_weight, double softcap,
-    int64_t precision) {
+    bool with_dk, int64_t precision) {
   const Logits problem =
       terms_problem(q, k, target, scale, bias, column_weight, softcap, precision);
   check_vector(grad_lse, problem.m, problem.dtype, "grad_lse");
   check_vector(grad_target, problem.m, problem.dtype, "grad_target");
   check_vector(grad_sum, problem.m, problem.dtype, "grad_sum");
   check_vector(lse, problem.m, problem.dtype, "lse");
-  auto [dq, dk, dscale, dbias] = new_gradients(problem, q);
-  advise_huge_pages(dk.mutable_data_ptr(), problem.n * problem.d * element_size(problem.dtype));
+  auto [dq, dk, dscale, dbias] = new_gradients(problem, q, with_dk);
+  advise_huge_pages(dk.mutable_data_ptr(), dk.numel() * element_size(problem.dtype));
   const auto run = [&, dq = dq, dk = dk, dscale = dscale, dbias = dbias](auto zero) {
     using Acc = decltype(zero);
     cross_backward<Acc>(
@@ -282,6 +287,112 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> logit_terms_backward(
   };
   with_accumulator(problem.dtype, run);
   return {dq, dk, dscale, dbias};
+}
+
+std::tuple<Tensor, Tensor> fixed_keys_forward(const Tensor& q, const Tensor& k, const Tensor& scale,
+                                              const std::optional<Tensor>& bias,
+                                              int64_t precision) {
+  const Logits problem = logits_problem(q, k, scale, bias, precision);
+  const ScalarType accumulator = accumulator_of(problem.dtype);
+  Tensor lse = torch::stable::new_empty(q, {problem.m}, accumulator);
+  Tensor mean_key = torch::stable::new_empty(q, {problem.m, problem.d}, accumulator);
+  with_accumulator(problem.dtype, [&](auto zero) {
+    using Acc = decltype(zero);
+    sslk::fixed_keys_forward<Acc>(problem, data<Acc>(lse), data<Acc>(mean_key));
+  });
+  return {lse, mean_key};
+}
+
+// Row i of q and row `first` + i of k are a pair: `pairs` has these.
+Logits pair_problem(const Tensor& q, const Tensor& k, const Tensor& scale, int64_t first,
+                    std::vector<int64_t>& pairs, int64_t precision) {
+  Logits problem = logits_problem(q, k, scale, {}, precision);
+  STD_TORCH_CHECK(first >= 0 && first + problem.m <= problem.n, "rows of q have no pair in k");
+  pairs.resize(problem.m);
+  std::iota(pairs.begin(), pairs.end(), first);
+  problem.target = pairs.data();
+  return problem;
+}
+
+std::tuple<Tensor, Tensor, Tensor> pair_terms_forward(const Tensor& q, const Tensor& k,
+                                                      const Tensor& scale, int64_t first,
+                                                      int64_t precision) {
+  std::vector<int64_t> pairs;
+  const Logits problem = pair_problem(q, k, scale, first, pairs, precision);
+  const ScalarType accumulator = accumulator_of(problem.dtype);
+  Tensor row_lse = torch::stable::new_empty(q, {problem.m}, accumulator);
+  Tensor column_lse = torch::stable::new_empty(q, {problem.n}, accumulator);
+  Tensor pair_logit = torch::stable::new_empty(q, {problem.m}, accumulator);
+  with_accumulator(problem.dtype, [&](auto zero) {
+    using Acc = decltype(zero);
+    pair_forward<Acc>(problem, {data<Acc>(row_lse), data<Acc>(column_lse), data<Acc>(pair_logit)});
+  });
+  return {row_lse, column_lse, pair_logit};
+}
+
+std::tuple<Tensor, Tensor, Tensor> pair_terms_backward(
+    const Tensor& grad_row, const Tensor& grad_column, const Tensor& grad_pair,
+    const Tensor& row_lse, const Tensor& column_lse, const Tensor& q, const Tensor& k,
+    const Tensor& scale, int64_t first, int64_t precision) {
+  std::vector<int64_t> pairs;
+  const Logits problem = pair_problem(q, k, scale, first, pairs, precision);
+  check_vector(grad_row, problem.m, problem.dtype, "grad_row");
+  check_vector(grad_column, problem.n, problem.dtype, "grad_column");
+  check_vector(grad_pair, problem.m, problem.dtype, "grad_pair");
+  check_vector(row_lse, problem.m, problem.dtype, "row_lse");
+  check_vector(column_lse, problem.n, problem.dtype, "column_lse");
+  auto [dq, dk, dscale, dbias] = new_gradients(problem, q);
+  const auto run = [&, dq = dq, dk = dk, dscale = dscale, dbias = dbias](auto zero) {
+    using Acc = decltype(zero);
+    pair_backward<Acc>(
+        problem, const_data<Acc>(row_lse), const_data<Acc>(column_lse),
+        {const_data<Acc>(grad_row), const_data<Acc>(grad_column), const_data<Acc>(grad_pair)},
+        pointers<Acc>(problem, dq, dk, dscale, dbias));
+  };
+  with_accumulator(problem.dtype, run);
+  return {dq, dk, dscale};
+}
+
+Logits sigmoid_problem(const Tensor& q, const Tensor& k, const Tensor& scale,
+                       std::vector<int64_t>& pairs, int64_t precision) {
+  Logits problem = pair_problem(q, k, scale, 0, pairs, precision);
+  STD_TORCH_CHECK(problem.m == problem.n, "q and k have not as many rows");
+  return problem;
+}
+
+Tensor sigmoid_loss_forward(const Tensor& q, const Tensor& k, const Tensor& scale,
+                            const Tensor& bias, int64_t precision) {
+  std::vector<int64_t> pairs;
+  const Logits problem = sigmoid_problem(q, k, scale, pairs, precision);
+  Tensor value = torch::stable::new_empty(q, {}, accumulator_of(problem.dtype));
+  with_accumulator(problem.dtype, [&](auto zero) {
+    using Acc = decltype(zero);
+    sigmoid_forward<Acc>(problem, scalar_of(bias, "bias"), data<Acc>(value));
+  });
+  return value;
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> sigmoid_loss_forward_backward(
+    const Tensor& q, const Tensor& k, const Tensor& scale, const Tensor& bias, int64_t precision) {
+  std::vector<int64_t> pairs;
+  const Logits problem = sigmoid_problem(q, k, scale, pairs, precision);
+  const ScalarType accumulator = accumulator_of(problem.dtype);
+  // Elements of the gradient of float16 are too small for it until a loss scaler's factor is in.
+  const bool widened = problem.dtype == Dtype::kFloat16;
+  const ScalarType stored = widened ? accumulator : q.scalar_type();
+  Tensor value = torch::stable::new_empty(q, {}, accumulator);
+  Tensor dq = torch::stable::new_empty(q, {problem.m, problem.d}, stored);
+  Tensor dk = torch::stable::new_empty(q, {problem.n, problem.d}, stored);
+  Tensor dscale = torch::stable::new_empty(q, {}, accumulator);
+  Tensor dbias = torch::stable::new_empty(q, {}, accumulator);
+  with_accumulator(problem.dtype, [&](auto zero) {
+    using Acc = decltype(zero);
+    sigmoid_forward_backward<Acc>(problem, scalar_of(bias, "bias"), data<Acc>(value),
+                                  data<Acc>(dbias),
+                                  {dq.mutable_data_ptr(), dk.mutable_data_ptr(),
+                                   widened ? Dtype::kFloat32 : problem.dtype, data<Acc>(dscale)});
+  });
+  return {value, dq, dk, dscale, dbias};
 }
 
 }  // namespace
@@ -296,4 +407,10 @@ STABLE_TORCH_LIBRARY_IMPL(sslkernels, CPU, m) {
   m.impl("logit_terms_forward", TORCH_BOX(&sslk::operators::logit_terms_forward));
   m.impl("logit_terms_backward", TORCH_BOX(&sslk::operators::logit_terms_backward));
   m.impl("weighted_logsumexp_forward", TORCH_BOX(&sslk::operators::weighted_logsumexp_forward));
+  m.impl("fixed_keys_forward", TORCH_BOX(&sslk::operators::fixed_keys_forward));
+  m.impl("pair_terms_forward", TORCH_BOX(&sslk::operators::pair_terms_forward));
+  m.impl("pair_terms_backward", TORCH_BOX(&sslk::operators::pair_terms_backward));
+  m.impl("sigmoid_loss_forward", TORCH_BOX(&sslk::operators::sigmoid_loss_forward));
+  m.impl("sigmoid_loss_forward_backward",
+         TORCH_BOX(&sslk::operators::sigmoid_loss_forward_backward));
 }

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from sslkernels import backends, checks
 from sslkernels.losses.rows import unit_rows
-from sslkernels.similarity import terms
+from sslkernels.similarity.pairs import pair_terms
 
 
 def clip_loss(
@@ -22,8 +22,8 @@ def clip_loss(
     """The mean of both cross entropies over s_ij = logit_scale * <image_i, text_j> + logit_bias.
 
     `loss = sum_i (log sum_j exp(s_ij) + log sum_j exp(s_ji) - 2 s_ii) / (2 N)`. No [N, N] matrix is
-    stored. Costs 8 matrix products of N x N x D, each direction scores, scores again, and two
-    gradients; dense code costs 3, and 10 or so passes over the matrix.
+    stored. Costs 4 matrix products of N x N x D for both directions together: scores, scores again,
+    and two gradients; dense code costs 3, and 10 or so passes over the matrix.
 
     Args:
         image, text: [N, D], row i of one belongs to row i of the other; float64, float32, bfloat16
@@ -55,10 +55,8 @@ def clip_loss(
         checks.finite_scalar(op, "logit_bias", logit_bias, image, "image")
     if normalize:
         q, k = unit_rows(q), unit_rows(k)
-    target = torch.arange(q.shape[0], device=q.device)
-    by_image = terms.unchecked(q, k, target, logit_scale)
-    by_text = terms.unchecked(k, q, target, logit_scale)
-    rows = (by_image.lse - by_image.target_logit) + (by_text.lse - by_text.target_logit)
+    terms = pair_terms(q, k, logit_scale)
+    rows = (terms.row_lse - terms.pair_logit) + (terms.column_lse - terms.pair_logit)
     loss = 0.5 * rows.mean()
     if isinstance(logit_bias, Tensor):
         loss = loss + 0.0 * logit_bias.reshape(()).to(loss.device, loss.dtype)
@@ -86,4 +84,4 @@ def reference(
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
-backends.compose("clip_loss", "logit_terms")
+backends.compose("clip_loss", "pair_terms")

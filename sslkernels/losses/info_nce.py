@@ -10,6 +10,7 @@ from sslkernels import backends, checks
 from sslkernels.losses.rows import inverse, reduce, row_dots, unit_rows
 from sslkernels.similarity import terms
 from sslkernels.similarity.excluding import logsumexp_excluding
+from sslkernels.similarity.fixed_keys import fixed_keys_logsumexp, wants_no_gradient
 
 
 def info_nce(
@@ -34,7 +35,8 @@ def info_nce(
     - with negatives and in_batch, all rows of both (retrieval with hard negatives).
     No [N, keys] matrix is stored. Costs 4 matrix products of N x keys x D, where dense code costs
     3 and passes over the matrix: scores, scores again, and the gradients of queries and of keys.
-    The last is computed even for a queue that wants none.
+    Keys that want no gradient save the last; against negatives that want none (MoCo) and without
+    ids 2 products do, as in dense code.
 
     Args:
         query, positive: [N, D]; float64, float32, bfloat16 or float16. float32 is cast under
@@ -165,7 +167,9 @@ def _against_negatives(
     n = q.shape[0]
     negative_bias = None if bias is None else bias[n:]
     any_column = torch.zeros(n, dtype=torch.int64, device=q.device)
-    if ids is None or negative_ids is None:
+    if ids is None and wants_no_gradient(negatives, negative_bias):
+        others = fixed_keys_logsumexp(q, negatives, scale, negative_bias)
+    elif ids is None or negative_ids is None:
         others = terms.unchecked(q, negatives, any_column, scale, negative_bias).lse
     else:
         clash = _occurrences(ids, negative_ids) > 0

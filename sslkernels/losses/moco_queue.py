@@ -16,7 +16,7 @@ class MoCoQueue(nn.Module):
 
         loss = queue(query, key)
         loss.backward()
-        queue.enqueue(key)  # after the backward, which still reads the queue
+        queue.enqueue(key)  # after the backward, which may still read the queue
 
     The buffers are part of the state dict: `keys` [size, features], at first random unit rows as
     in the paper, and `position`, 0-dim int64, the row that is overwritten next. Nothing here waits

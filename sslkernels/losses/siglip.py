@@ -22,9 +22,8 @@ def siglip_loss(
     """The sigmoid loss `-sum_ij log sigmoid(y_ij s_ij) / N`.
 
     With s_ij = logit_scale * <image_i, text_j> + logit_bias, and y_ij 1 for i = j, else -1. The
-    [N, N] logits are never stored. Plain PyTorch on every device. The gradients come with the value
-    from one pass over the logits: 3 matrix products of N x N x D, as many as dense code, and 1
-    without a gradient.
+    [N, N] logits are never stored. The gradients come with the value from one pass over the logits:
+    3 matrix products of N x N x D, as many as dense code, and 1 without a gradient.
 
     Args:
         image, text: [N, D], row i of one belongs to row i of the other; float64, float32, bfloat16
@@ -75,4 +74,4 @@ def reference(
     return total / image.shape[0]
 
 
-backends.compose("siglip_loss", "sigmoid_loss_sum")
+backends.compose("siglip_loss", "sigmoid_loss")

@@ -82,10 +82,11 @@ def logsumexp_backward(
     scale: Tensor,
     bias: Tensor | None,
     exclude: Sequence[int],
+    with_dk: bool,
     precision: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """dq, dk, dscale, dbias of sum_i grad_i * lse_i."""
-    gradients = _Gradients(q, k, scale, bias, exclude)
+    """dq, dk, dscale, dbias of sum_i grad_i * lse_i; without k, or the wish for it, dk is empty."""
+    gradients = _Gradients(q, k, scale, bias, exclude, with_dk)
     with torch.autocast(q.device.type, enabled=False):
         row_slices, column_slices = tiles(q.shape[0], gradients.k.shape[0], gradients.q.dtype)
         for rows in row_slices:
@@ -125,14 +126,18 @@ class _Gradients:
         scale: Tensor,
         bias: Tensor | None,
         exclude: Sequence[int],
+        with_dk: bool = True,
     ) -> None:
         self.dtype = q.dtype
         self.symmetric = k is None
+        self.with_dk = with_dk or self.symmetric
         self.exclude = exclude
         self.q, self.k, self.scale, self.bias = wide(q, k, scale, bias)
         # Of <q_i, k_j>, that is before the factor `scale`.
         self.dq = torch.zeros_like(self.q)
-        self.dk = self.dq if self.symmetric else torch.zeros_like(self.k)
+        self.dk = self.dq
+        if not self.symmetric:
+            self.dk = self.k.new_zeros(self.k.shape if with_dk else (0, self.k.shape[1]))
         self.dscale = self.q.new_zeros(())
         self.dbias = self.q.new_zeros(0 if bias is None else self.k.shape[0])
 
@@ -156,7 +161,8 @@ class _Gradients:
                 )
             p = tile.sub_(lse).exp_().mul_(weight[:, None])
             row_sum.addmm_(p, self.k[columns])
-            self.dk[columns].addmm_(p.T, block)
+            if self.with_dk:
+                self.dk[columns].addmm_(p.T, block)
             if self.bias is not None:
                 self.dbias[columns] += p.sum(0)
         self.dq[rows] += row_sum

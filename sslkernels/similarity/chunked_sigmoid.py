@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sslkernels.checks import accumulate_dtype
 from sslkernels.similarity import chunked
+from sslkernels.similarity.chunked_pairs import pairs
 from sslkernels.similarity.chunked_terms import LogitGradients
 
 
@@ -15,21 +17,26 @@ def _signed_tile(
 ) -> Tensor:
     """Logits, negated where row and column are no pair: each should be large."""
     tile = chunked.logits_tile(q, k, -scale, None, (), rows, columns).sub_(bias)
-    _pairs(tile, rows, columns).neg_()
+    pairs(tile, rows, columns)[0].neg_()
     return tile
 
 
-def _pairs(tile: Tensor, rows: slice, columns: slice) -> Tensor:
-    """The elements (i, i) of the whole matrix that lie in this tile; a view."""
-    offset = rows.start - columns.start
-    height, width = tile.shape
-    if not -height < offset < width:
-        return tile.new_empty(0)
-    return tile.diagonal(offset)
+def gradient_dtype(dtype: torch.dtype) -> torch.dtype:
+    """That of dq and dk for inputs of `dtype`.
+
+    Single elements are too small for float16 until the upstream gradient, in which a loss scaler
+    puts its factor, has multiplied them.
+    """
+    return accumulate_dtype(dtype) if dtype is torch.float16 else dtype
 
 
-def sigmoid_loss_forward(q: Tensor, k: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    """The sum over all pairs, 0-dim, in the accumulation dtype."""
+def sigmoid_loss_forward(
+    q: Tensor, k: Tensor, scale: Tensor, bias: Tensor, precision: int
+) -> Tensor:
+    """The sum over all pairs, 0-dim, in the accumulation dtype.
+
+    `precision` is torch's own setting here.
+    """
     q, k, scale, _ = chunked.wide(q, k, scale, None)
     total = q.new_zeros(())
     with torch.autocast(q.device.type, enabled=False):
@@ -42,9 +49,10 @@ def sigmoid_loss_forward(q: Tensor, k: Tensor, scale: Tensor, bias: Tensor) -> T
 
 
 def sigmoid_loss_forward_backward(
-    q: Tensor, k: Tensor, scale: Tensor, bias: Tensor
+    q: Tensor, k: Tensor, scale: Tensor, bias: Tensor, precision: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The sum, then its gradients dq, dk, dscale, dbias, all in the accumulation dtype."""
+    """The sum, then its gradients dq, dk, dscale, dbias."""
+    dtype = gradient_dtype(q.dtype)
     q, k, scale, _ = chunked.wide(q, k, scale, None)
     total, dbias = q.new_zeros(()), q.new_zeros(())
     gradients = LogitGradients(q, k, with_bias=False)
@@ -55,8 +63,9 @@ def sigmoid_loss_forward_backward(
                 tile = _signed_tile(q, k, scale, bias, rows, columns)
                 total -= F.logsigmoid(tile).sum()
                 tile.neg_().sigmoid_()
-                _pairs(tile, rows, columns).neg_()
+                pairs(tile, rows, columns)[0].neg_()
                 dbias += tile.sum()
                 gradients.add(tile, rows, columns)
         dscale = (gradients.dq * q).sum()
-        return total, gradients.dq * scale, gradients.dk * scale, dscale, dbias
+        dq, dk = (gradients.dq * scale).to(dtype), (gradients.dk * scale).to(dtype)
+        return total, dq, dk, dscale, dbias

@@ -100,11 +100,12 @@ def logit_terms_backward(
     bias: Tensor | None,
     column_weight: Tensor | None,
     softcap: float,
+    with_dk: bool,
     precision: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """dq, dk, dscale, dbias of the terms' sum, weighted by the three upstream gradients."""
     logits = _counted_logits(q, k, target, scale, bias, softcap)
-    gradients = LogitGradients(logits.q, logits.k, with_bias=bias is not None)
+    gradients = LogitGradients(logits.q, logits.k, bias is not None, with_dk)
     with torch.autocast(q.device.type, enabled=False):
         for rows in logits.row_slices:
             at = logits.counted[rows]
@@ -127,15 +128,17 @@ def logit_terms_backward(
 class LogitGradients:
     """Sums what the gradients of the logits' tiles mean for q, k, scale and bias."""
 
-    def __init__(self, q: Tensor, k: Tensor, with_bias: bool) -> None:
-        self.q, self.k, self.with_bias = q, k, with_bias
+    def __init__(self, q: Tensor, k: Tensor, with_bias: bool, with_dk: bool = True) -> None:
+        self.q, self.k, self.with_bias, self.with_dk = q, k, with_bias, with_dk
         # Of <q_i, k_j>, that is before the factor `scale`.
-        self.dq, self.dk = torch.zeros_like(q), torch.zeros_like(k)
+        self.dq = torch.zeros_like(q)
+        self.dk = torch.zeros_like(k) if with_dk else k.new_zeros(0, k.shape[1])
         self.dbias = q.new_zeros(k.shape[0] if with_bias else 0)
 
     def add(self, gradient: Tensor, rows: slice, columns: slice) -> None:
         self.dq[rows].addmm_(gradient, self.k[columns])
-        self.dk[columns].addmm_(gradient.T, self.q[rows])
+        if self.with_dk:
+            self.dk[columns].addmm_(gradient.T, self.q[rows])
         if self.with_bias:
             self.dbias[columns] += gradient.sum(0)
 

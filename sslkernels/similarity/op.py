@@ -172,10 +172,15 @@ class _LogSumExp(Function):
     @staticmethod
     def backward(ctx, *grads):
         lse, q, k, scale, bias = ctx.saved_tensors
+        exclude, *rest = ctx.settings
+        with_dk = k is not None and ctx.needs_input_grad[1]
         dq, dk, dscale, dbias = apply_in_backward(
-            _LogSumExpBackward, grads[0].contiguous(), lse, q, k, scale, bias, *ctx.settings
+            _LogSumExpBackward,
+            grads[0].contiguous(),
+            *(lse, q, k, scale, bias),
+            *(exclude, with_dk, *rest),
         )
-        dk = None if k is None else dk
+        dk = dk if with_dk else None
         dbias = None if bias is None else dbias
         return dq, dk, dscale, dbias, None, None, None
 
@@ -184,9 +189,9 @@ class _LogSumExpBackward(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(grad, lse, q, k, scale, bias, exclude, precision, name):
+    def forward(grad, lse, q, k, scale, bias, exclude, with_dk, precision, name):
         backward = NAMESPACES[name].logsumexp_backward.default
-        return backward(grad, lse, q, k, scale, bias, exclude, precision)
+        return backward(grad, lse, q, k, scale, bias, exclude, with_dk, precision)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -254,8 +259,8 @@ def _fake_logsumexp_forward(q, k, scale, bias, exclude, precision):
     return q.new_empty(q.shape[0], dtype=accumulate_dtype(q.dtype))
 
 
-def _fake_logsumexp_backward(grad, lse, q, k, scale, bias, exclude, precision):
-    return _fake_gradients(q, k, bias)
+def _fake_logsumexp_backward(grad, lse, q, k, scale, bias, exclude, with_dk, precision):
+    return _fake_gradients(q, k if with_dk else None, bias)
 
 
 def _fake_weighted_logsumexp_forward(q, k, row_weight, scale, bias, exclude, precision):
@@ -281,7 +286,7 @@ define_chunked(
 define_chunked(
     "logsumexp_backward",
     "(Tensor grad, Tensor lse, Tensor q, Tensor? k, Tensor scale, Tensor? bias, int[] exclude,"
-    " int precision) -> (Tensor dq, Tensor dk, Tensor dscale, Tensor dbias)",
+    " bool with_dk, int precision) -> (Tensor dq, Tensor dk, Tensor dscale, Tensor dbias)",
     chunked.logsumexp_backward,
     _fake_logsumexp_backward,
 )

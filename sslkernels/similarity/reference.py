@@ -82,6 +82,14 @@ def logit_terms(
     return lse, target_logit, weighted_sum, largest
 
 
+def pair_terms(
+    q: Tensor, k: Tensor, scale: float | Tensor = 1.0, first: int = 0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The lse of rows [M] and of columns [n], and the logits of the pairs (i, first + i) [M]."""
+    s = logits(q, k, scale=scale)
+    return s.logsumexp(1), s.logsumexp(0), s.diagonal(first)
+
+
 def soft_target_terms(
     q: Tensor,
     k: Tensor,

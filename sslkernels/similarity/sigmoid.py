@@ -1,6 +1,6 @@
 """`sigmoid_loss_sum`: a logistic loss over all pairs of rows, whose logits are never stored.
 
-Plain PyTorch on every device.
+The same layers as the engine's other operators: see op.py.
 """
 
 from __future__ import annotations
@@ -11,7 +11,14 @@ from torch.autograd import Function
 
 from sslkernels import backends
 from sslkernels.checks import accumulate_dtype
-from sslkernels.operators import apply, apply_in_backward, define_chunked, second_order
+from sslkernels.operators import (
+    NAMESPACES,
+    apply,
+    apply_in_backward,
+    complete_native,
+    define_chunked,
+    second_order,
+)
 from sslkernels.similarity import chunked_sigmoid, reference
 from sslkernels.similarity.op import scale_tensor
 
@@ -33,18 +40,20 @@ def sigmoid_loss_sum(q: Tensor, k: Tensor, scale: float | Tensor, bias: float | 
     Raises:
         RuntimeError: a second derivative was asked for.
     """
-    name = backends.choose("sigmoid_loss_sum", q)
+    name = backends.choose("sigmoid_loss", q)
     dtype = accumulate_dtype(q.dtype)
     scale, bias = scale_tensor(scale, q), scale_tensor(bias, q)
     if name == "reference":
         with torch.autocast(q.device.type, enabled=False):
             return reference.sigmoid_loss_sum(q.to(dtype), k.to(dtype), scale, bias)
+    settings = (backends.matmul_precision(), name)
+    q, k = q.contiguous(), k.contiguous()
     # Inside vmap requires_grad may read False although a gradient is wanted: the other path is
     # differentiable all the same.
     wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, scale, bias))
     if wanted:
-        return apply(_OnePass, q, k, scale, bias)[0]
-    return apply(_SigmoidLoss, q, k, scale, bias)
+        return apply(_OnePass, q, k, scale, bias, *settings)[0]
+    return apply(_SigmoidLoss, q, k, scale, bias, *settings)
 
 
 class _SigmoidLoss(Function):
@@ -53,37 +62,36 @@ class _SigmoidLoss(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(q, k, scale, bias):
-        return torch.ops.sslkernels_chunked.sigmoid_loss_forward.default(q, k, scale, bias)
+    def forward(q, k, scale, bias, precision, name):
+        forward = NAMESPACES[name].sigmoid_loss_forward.default
+        return forward(q, k, scale, bias, precision)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
+        *inputs, ctx.precision, ctx.name = inputs
         ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx, *grads):
         inputs = ctx.saved_tensors
-        operator = torch.ops.sslkernels_chunked.sigmoid_loss_forward_backward.default
-        _, *gradients = operator(*(x.detach() for x in inputs))
-        return apply_in_backward(_Backward, grads[0], *gradients, *inputs)
+        operator = NAMESPACES[ctx.name].sigmoid_loss_forward_backward.default
+        _, *gradients = operator(*(x.detach() for x in inputs), ctx.precision)
+        return *apply_in_backward(_Backward, grads[0], *gradients, *inputs), None, None
 
 
 class _OnePass(Function):
-    """The value, then its gradients for an upstream gradient of 1.
-
-    They stay in the accumulation dtype until the upstream gradient, in which a loss scaler puts
-    its factor, has multiplied them.
-    """
+    """The value, then its gradients for an upstream gradient of 1."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(q, k, scale, bias):
-        operator = torch.ops.sslkernels_chunked.sigmoid_loss_forward_backward.default
-        return operator(q, k, scale, bias)
+    def forward(q, k, scale, bias, precision, name):
+        operator = NAMESPACES[name].sigmoid_loss_forward_backward.default
+        return operator(q, k, scale, bias, precision)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
+        *inputs, _, _ = inputs
         _, *gradients = output
         ctx.mark_non_differentiable(*gradients)
         ctx.set_materialize_grads(False)
@@ -92,8 +100,8 @@ class _OnePass(Function):
     @staticmethod
     def backward(ctx, *grads):
         if grads[0] is None:
-            return (None,) * 4
-        return apply_in_backward(_Backward, grads[0], *ctx.saved_tensors)
+            return (None,) * 6
+        return *apply_in_backward(_Backward, grads[0], *ctx.saved_tensors), None, None
 
 
 class _Backward(Function):
@@ -117,27 +125,32 @@ class _Backward(Function):
         raise second_order("sigmoid_loss_sum")
 
 
-def _fake_forward(q, k, scale, bias):
+def _fake_forward(q, k, scale, bias, precision):
     return q.new_empty((), dtype=accumulate_dtype(q.dtype))
 
 
-def _fake_forward_backward(q, k, scale, bias):
-    dtype = accumulate_dtype(q.dtype)
-    value, dscale, dbias = (q.new_empty((), dtype=dtype) for _ in range(3))
+def _fake_forward_backward(q, k, scale, bias, precision):
+    value, dscale, dbias = (q.new_empty((), dtype=accumulate_dtype(q.dtype)) for _ in range(3))
+    dtype = chunked_sigmoid.gradient_dtype(q.dtype)
     return value, torch.empty_like(q, dtype=dtype), torch.empty_like(k, dtype=dtype), dscale, dbias
 
 
 define_chunked(
     "sigmoid_loss_forward",
-    "(Tensor q, Tensor k, Tensor scale, Tensor bias) -> Tensor",
+    "(Tensor q, Tensor k, Tensor scale, Tensor bias, int precision) -> Tensor",
     chunked_sigmoid.sigmoid_loss_forward,
     _fake_forward,
 )
 define_chunked(
     "sigmoid_loss_forward_backward",
-    "(Tensor q, Tensor k, Tensor scale, Tensor bias)"
+    "(Tensor q, Tensor k, Tensor scale, Tensor bias, int precision)"
     " -> (Tensor value, Tensor dq, Tensor dk, Tensor dscale, Tensor dbias)",
     chunked_sigmoid.sigmoid_loss_forward_backward,
     _fake_forward_backward,
 )
-backends.add("sigmoid_loss_sum", lambda: None)
+backends.add(
+    "sigmoid_loss",
+    lambda: complete_native(
+        sigmoid_loss_forward=_fake_forward, sigmoid_loss_forward_backward=_fake_forward_backward
+    ),
+)

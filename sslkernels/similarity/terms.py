@@ -149,10 +149,13 @@ class _LogitTerms(Function):
     def backward(ctx, *grads):
         saved = ctx.saved_tensors
         upstream = (grad.contiguous() for grad in grads[:3])
+        softcap, *rest = ctx.settings
+        with_dk = ctx.needs_input_grad[1]
         dq, dk, dscale, dbias = apply_in_backward(
-            _LogitTermsBackward, *upstream, *saved, *ctx.settings
+            _LogitTermsBackward, *upstream, *saved, softcap, with_dk, *rest
         )
         bias = saved[5]
+        dk = dk if with_dk else None
         dbias = None if bias is None else dbias
         return dq, dk, None, dscale, dbias, None, None, None, None
 
@@ -181,10 +184,11 @@ def _fake_logit_terms_forward(q, k, target, scale, bias, column_weight, softcap,
 
 
 def _fake_logit_terms_backward(
-    grad_lse, grad_target, grad_sum, lse, q, k, target, scale, bias, *settings
+    grad_lse, grad_target, grad_sum, lse, q, k, target, scale, bias, weight, cap, with_dk, precision
 ):
+    dk = torch.empty_like(k) if with_dk else k.new_empty(0, k.shape[1])
     dbias = q.new_empty(0 if bias is None else k.shape[0], dtype=lse.dtype)
-    return torch.empty_like(q), torch.empty_like(k), q.new_empty((), dtype=lse.dtype), dbias
+    return torch.empty_like(q), dk, q.new_empty((), dtype=lse.dtype), dbias
 
 
 define_chunked(
@@ -199,7 +203,7 @@ define_chunked(
     "logit_terms_backward",
     "(Tensor grad_lse, Tensor grad_target, Tensor grad_sum, Tensor lse, Tensor q, Tensor k,"
     " Tensor target, Tensor scale, Tensor? bias, Tensor? column_weight, float softcap,"
-    " int precision) -> (Tensor dq, Tensor dk, Tensor dscale, Tensor dbias)",
+    " bool with_dk, int precision) -> (Tensor dq, Tensor dk, Tensor dscale, Tensor dbias)",
     chunked_terms.logit_terms_backward,
     _fake_logit_terms_backward,
 )

@@ -106,7 +106,11 @@ def check_logsumexp(m: int, n: int, d: int, dtype: torch.dtype) -> None:
         columns = m if k is None else n
         bias = torch.randn(columns, dtype=accumulate) if biased else None
         lse = ops.logsumexp_forward(q, k, scale, bias, exclude, 0)
-        ops.logsumexp_backward(weight, lse, q, k, scale, bias, exclude, 0)
+        if k is not None and not exclude:
+            again, _ = ops.fixed_keys_forward(q, k, scale, bias, 0)
+            torch.testing.assert_close(again, lse, rtol=0.05, atol=0.05)
+        for with_dk in (True, False):
+            ops.logsumexp_backward(weight, lse, q, k, scale, bias, exclude, with_dk, 0)
         ops.weighted_logsumexp_forward(q, k, weight, scale, bias, exclude, 0)
         want = logsumexp_reference(
             q.double(),
@@ -129,14 +133,38 @@ def check_logit_terms(m: int, n: int, d: int, dtype: torch.dtype) -> None:
         vectors = torch.randn(2, n, dtype=accumulate)
         bias, weight = (vectors[0], vectors[1].abs()) if full else (None, None)
         target = torch.randint(-1, n, (m,))
-        options = (torch.tensor(0.7), bias, weight, softcap, precision)
-        lse, *_ = ops.logit_terms_forward(q, k, target, *options)
-        ops.logit_terms_backward(*grads, lse, q, k, target, *options)
+        options = (torch.tensor(0.7), bias, weight, softcap)
+        lse, *_ = ops.logit_terms_forward(q, k, target, *options, precision)
+        for with_dk in (True, False):
+            ops.logit_terms_backward(*grads, lse, q, k, target, *options, with_dk, precision)
         logits = 0.7 * q.double() @ k.double().T + (0 if bias is None else bias.double())
         if softcap:
             logits = softcap * torch.tanh(logits / softcap)
         want = logits.logsumexp(1).masked_fill(target < 0, 0.0)
         torch.testing.assert_close(lse.double(), want, rtol=0.05, atol=0.05)
+
+
+def check_pairs(m: int, n: int, d: int, dtype: torch.dtype) -> None:
+    """Both ways of a contrastive loss, with one shift and without, and the sigmoid loss."""
+    ops = torch.ops.sslkernels
+    accumulate = torch.float64 if dtype is torch.float64 else torch.float32
+    m, n = min(m, n), max(m, n)
+    q, k = torch.randn(m, d).to(dtype), torch.randn(n, d).to(dtype)
+    grads = torch.randn(3, n, dtype=accumulate)
+    precisions = (0, 1, 2) if dtype is torch.float32 else (0,)
+    for scale, precision in itertools.product((0.3, 300.0), precisions):
+        options = (q, k, torch.tensor(scale), n - m, precision)
+        row_lse, column_lse, pair = ops.pair_terms_forward(*options)
+        upstream = (grads[0, :m], grads[1], grads[2, :m])
+        ops.pair_terms_backward(*upstream, row_lse, column_lse, *options)
+        logits = scale * q.double() @ k.double().T
+        limit = {"rtol": 0.05, "atol": 0.05 * scale}
+        torch.testing.assert_close(row_lse.double(), logits.logsumexp(1), **limit)
+        torch.testing.assert_close(column_lse.double(), logits.logsumexp(0), **limit)
+        torch.testing.assert_close(pair.double(), logits.diagonal(n - m), **limit)
+        options = (q, k[:m], torch.tensor(scale), torch.tensor(-2.0), precision)
+        alone = ops.sigmoid_loss_forward(*options)
+        torch.testing.assert_close(ops.sigmoid_loss_forward_backward(*options)[0], alone)
 
 
 def check_mask_tokens(batch: int, length: int, dtype: torch.dtype) -> None:
@@ -219,6 +247,7 @@ def run(library: Path) -> None:
     for (m, n, d), dtype in itertools.product(MATRICES, DTYPES):
         check_logsumexp(m, n, d, dtype)
         check_logit_terms(m, n, d, dtype)
+        check_pairs(m, n, d, dtype)
         calls += 2
     for (batch, length), dtype in itertools.product(SEQUENCES, (torch.int64, torch.int32)):
         check_mask_tokens(batch, length, dtype)

@@ -89,11 +89,9 @@ class TestSigLIP(TestCLIP):
         return value / n, out | {"logit_bias": gradients["bias"].sum()}
 
     def operators(self, namespace):
-        if namespace is torch.ops.sslkernels:
-            return []
         samples = []
         for dtype in (torch.float32, torch.bfloat16):
-            args = tuple(self.make(dtype, self.variants["plain"]).values())
+            args = (*self.make(dtype, self.variants["plain"]).values(), 0)
             samples.append((namespace.sigmoid_loss_forward.default, args))
             samples.append((namespace.sigmoid_loss_forward_backward.default, args))
         return samples

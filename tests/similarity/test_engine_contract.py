@@ -61,8 +61,9 @@ class TestLogSumExp(OpContract):
         for args, _ in sample_arguments(self):
             lse = namespace.logsumexp_forward(*args)
             samples.append((namespace.logsumexp_forward.default, args))
-            backward = (torch.rand_like(lse), lse, *args)
-            samples.append((namespace.logsumexp_backward.default, backward))
+            for with_dk in (True, False):
+                backward = (torch.rand_like(lse), lse, *args[:-1], with_dk, args[-1])
+                samples.append((namespace.logsumexp_backward.default, backward))
         return samples
 
 

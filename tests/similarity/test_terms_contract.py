@@ -70,8 +70,9 @@ class TestLogitTerms(OpContract):
                 terms = namespace.logit_terms_forward(*args)
                 samples.append((namespace.logit_terms_forward.default, args))
                 upstream = tuple(torch.rand_like(x) for x in terms[:3])
-                backward = (*upstream, terms[0], *args)
-                samples.append((namespace.logit_terms_backward.default, backward))
+                for with_dk in (True, False):
+                    backward = (*upstream, terms[0], *args[:-1], with_dk, args[-1])
+                    samples.append((namespace.logit_terms_backward.default, backward))
         return samples
 
     @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
