@@ -16,15 +16,18 @@ from sslkernels.similarity import chunked_sigmoid, reference
 from sslkernels.similarity.op import scale_tensor
 
 
-def sigmoid_loss_sum(q: Tensor, k: Tensor, scale: float | Tensor, bias: float | Tensor) -> Tensor:
+def sigmoid_loss_sum(
+    q: Tensor, k: Tensor, scale: float | Tensor, bias: float | Tensor, first: int = 0
+) -> Tensor:
     """`-sum_ij log sigmoid(y_ij s_ij)`, with s_ij = scale * <q_i, k_j> + bias.
 
-    y_ij is 1 for i = j, else -1. Differentiable once in q, k, scale and bias. Where a gradient is
-    wanted it is computed together with the value, from the same logits: 3 products instead of 4.
-    Arguments are not checked here.
+    y_ij is 1 for j = i + first, else -1. Differentiable once in q, k, scale and bias. Where a
+    gradient is wanted it is computed together with the value, from the same logits: 3 products
+    instead of 4. Arguments are not checked here.
 
     Args:
-        q, k: [N, D] of one dtype.
+        q, k: [M, D] and [n, D] of one dtype.
+        first: which key belongs to the first row; from n on no row has one.
         scale, bias: floats, or floating tensors with one element to get their gradients.
 
     Returns:
@@ -38,13 +41,13 @@ def sigmoid_loss_sum(q: Tensor, k: Tensor, scale: float | Tensor, bias: float | 
     scale, bias = scale_tensor(scale, q), scale_tensor(bias, q)
     if name == "reference":
         with torch.autocast(q.device.type, enabled=False):
-            return reference.sigmoid_loss_sum(q.to(dtype), k.to(dtype), scale, bias)
+            return reference.sigmoid_loss_sum(q.to(dtype), k.to(dtype), scale, bias, first)
     # Inside vmap requires_grad may read False although a gradient is wanted: the other path is
     # differentiable all the same.
     wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, scale, bias))
     if wanted:
-        return apply(_OnePass, q, k, scale, bias)[0]
-    return apply(_SigmoidLoss, q, k, scale, bias)
+        return apply(_OnePass, q, k, scale, bias, first)[0]
+    return apply(_SigmoidLoss, q, k, scale, bias, first)
 
 
 class _SigmoidLoss(Function):
@@ -53,19 +56,20 @@ class _SigmoidLoss(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(q, k, scale, bias):
-        return torch.ops.sslkernels_chunked.sigmoid_loss_forward.default(q, k, scale, bias)
+    def forward(q, k, scale, bias, first):
+        return torch.ops.sslkernels_chunked.sigmoid_loss_forward.default(q, k, scale, bias, first)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(*inputs)
+        *tensors, ctx.first = inputs
+        ctx.save_for_backward(*tensors)
 
     @staticmethod
     def backward(ctx, *grads):
         inputs = ctx.saved_tensors
         operator = torch.ops.sslkernels_chunked.sigmoid_loss_forward_backward.default
-        _, *gradients = operator(*(x.detach() for x in inputs))
-        return apply_in_backward(_Backward, grads[0], *gradients, *inputs)
+        _, *gradients = operator(*(x.detach() for x in inputs), ctx.first)
+        return *apply_in_backward(_Backward, grads[0], *gradients, *inputs), None
 
 
 class _OnePass(Function):
@@ -78,22 +82,22 @@ class _OnePass(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(q, k, scale, bias):
+    def forward(q, k, scale, bias, first):
         operator = torch.ops.sslkernels_chunked.sigmoid_loss_forward_backward.default
-        return operator(q, k, scale, bias)
+        return operator(q, k, scale, bias, first)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
         _, *gradients = output
         ctx.mark_non_differentiable(*gradients)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*gradients, *inputs)
+        ctx.save_for_backward(*gradients, *inputs[:4])
 
     @staticmethod
     def backward(ctx, *grads):
         if grads[0] is None:
-            return (None,) * 4
-        return apply_in_backward(_Backward, grads[0], *ctx.saved_tensors)
+            return (None,) * 5
+        return *apply_in_backward(_Backward, grads[0], *ctx.saved_tensors), None
 
 
 class _Backward(Function):
@@ -117,11 +121,11 @@ class _Backward(Function):
         raise second_order("sigmoid_loss_sum")
 
 
-def _fake_forward(q, k, scale, bias):
+def _fake_forward(q, k, scale, bias, first=0):
     return q.new_empty((), dtype=accumulate_dtype(q.dtype))
 
 
-def _fake_forward_backward(q, k, scale, bias):
+def _fake_forward_backward(q, k, scale, bias, first=0):
     dtype = accumulate_dtype(q.dtype)
     value, dscale, dbias = (q.new_empty((), dtype=dtype) for _ in range(3))
     return value, torch.empty_like(q, dtype=dtype), torch.empty_like(k, dtype=dtype), dscale, dbias
@@ -129,13 +133,13 @@ def _fake_forward_backward(q, k, scale, bias):
 
 define_chunked(
     "sigmoid_loss_forward",
-    "(Tensor q, Tensor k, Tensor scale, Tensor bias) -> Tensor",
+    "(Tensor q, Tensor k, Tensor scale, Tensor bias, int first=0) -> Tensor",
     chunked_sigmoid.sigmoid_loss_forward,
     _fake_forward,
 )
 define_chunked(
     "sigmoid_loss_forward_backward",
-    "(Tensor q, Tensor k, Tensor scale, Tensor bias)"
+    "(Tensor q, Tensor k, Tensor scale, Tensor bias, int first=0)"
     " -> (Tensor value, Tensor dq, Tensor dk, Tensor dscale, Tensor dbias)",
     chunked_sigmoid.sigmoid_loss_forward_backward,
     _fake_forward_backward,
