@@ -46,11 +46,11 @@ STABLE_TORCH_LIBRARY(sslkernels, m) {
       "Tensor column_lse, Tensor q, Tensor k, Tensor scale, int first, int precision) "
       "-> (Tensor dq, Tensor dk, Tensor dscale)");
   m.def(
-      "sigmoid_loss_forward(Tensor q, Tensor k, Tensor scale, Tensor bias, int precision) "
-      "-> Tensor");
+      "sigmoid_loss_forward(Tensor q, Tensor k, Tensor scale, Tensor bias, int first, "
+      "int precision) -> Tensor");
   m.def(
-      "sigmoid_loss_forward_backward(Tensor q, Tensor k, Tensor scale, Tensor bias, int precision) "
-      "-> (Tensor value, Tensor dq, Tensor dk, Tensor dscale, Tensor dbias)");
+      "sigmoid_loss_forward_backward(Tensor q, Tensor k, Tensor scale, Tensor bias, int first, "
+      "int precision) -> (Tensor value, Tensor dq, Tensor dk, Tensor dscale, Tensor dbias)");
   m.def(
       "mask_tokens(Tensor input_ids, Tensor sequence_ids, Tensor? attention_mask, "
       "Tensor? word_ids, int mask_token_id, int vocab_size, int[] special_ids, SymInt seed, "

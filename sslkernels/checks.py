@@ -146,7 +146,13 @@ def autocast(value: Tensor) -> Tensor:
 
 
 def views(
-    op: str, z1: object, z2: object, first: str = "z1", second: str = "z2"
+    op: str,
+    z1: object,
+    z2: object,
+    first: str = "z1",
+    second: str = "z2",
+    *,
+    may_be_empty: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Two views of one batch: matrices of one shape, dtype and device, cast for autocast.
 
@@ -159,7 +165,7 @@ def views(
         raise ValueError(
             f"{op}: {second} must have the shape of {first}, {_shape(z1)}, got {_shape(z2)}"
         )
-    if z1.shape[0] == 0:
+    if z1.shape[0] == 0 and not may_be_empty:
         raise ValueError(f"{op}: {first} and {second} must have at least one row, got {_shape(z1)}")
     same_device(op, second, z2, first, z1)
     z1, z2 = autocast(z1), autocast(z2)

@@ -1,4 +1,5 @@
 // The engine's operators as torch calls them.
+#include <limits>
 #include <numeric>
 #include <optional>
 #include <string>
@@ -353,17 +354,22 @@ std::tuple<Tensor, Tensor, Tensor> pair_terms_backward(
   return {dq, dk, dscale};
 }
 
-Logits sigmoid_problem(const Tensor& q, const Tensor& k, const Tensor& scale,
+// As above, but from row n of k on there is no pair.
+Logits sigmoid_problem(const Tensor& q, const Tensor& k, const Tensor& scale, int64_t first,
                        std::vector<int64_t>& pairs, int64_t precision) {
-  Logits problem = pair_problem(q, k, scale, 0, pairs, precision);
-  STD_TORCH_CHECK(problem.m == problem.n, "q and k have not as many rows");
+  constexpr int64_t kNowhere = std::numeric_limits<int32_t>::max();
+  Logits problem = logits_problem(q, k, scale, {}, precision);
+  STD_TORCH_CHECK(first >= 0, "first is negative");
+  pairs.resize(problem.m);
+  for (int64_t i = 0; i < problem.m; ++i) pairs[i] = first < problem.n - i ? first + i : kNowhere;
+  problem.target = pairs.data();
   return problem;
 }
 
 Tensor sigmoid_loss_forward(const Tensor& q, const Tensor& k, const Tensor& scale,
-                            const Tensor& bias, int64_t precision) {
+                            const Tensor& bias, int64_t first, int64_t precision) {
   std::vector<int64_t> pairs;
-  const Logits problem = sigmoid_problem(q, k, scale, pairs, precision);
+  const Logits problem = sigmoid_problem(q, k, scale, first, pairs, precision);
   Tensor value = torch::stable::new_empty(q, {}, accumulator_of(problem.dtype));
   with_accumulator(problem.dtype, [&](auto zero) {
     using Acc = decltype(zero);
@@ -373,9 +379,10 @@ Tensor sigmoid_loss_forward(const Tensor& q, const Tensor& k, const Tensor& scal
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> sigmoid_loss_forward_backward(
-    const Tensor& q, const Tensor& k, const Tensor& scale, const Tensor& bias, int64_t precision) {
+    const Tensor& q, const Tensor& k, const Tensor& scale, const Tensor& bias, int64_t first,
+    int64_t precision) {
   std::vector<int64_t> pairs;
-  const Logits problem = sigmoid_problem(q, k, scale, pairs, precision);
+  const Logits problem = sigmoid_problem(q, k, scale, first, pairs, precision);
   const ScalarType accumulator = accumulator_of(problem.dtype);
   // Elements of the gradient of float16 are too small for it until a loss scaler's factor is in.
   const bool widened = problem.dtype == Dtype::kFloat16;

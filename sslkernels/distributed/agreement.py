@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 
 from sslkernels.distributed import collectives
+from sslkernels.distributed.meeting import listed, meeting
 
 HEADER = 512
 """Bytes that a rank sends to the others before its rows."""
@@ -30,6 +31,7 @@ class Shares:
     group: Any
     rank: int
     counts: tuple[int, ...]
+    op: str = "sslkernels"  # for messages
 
     @property
     def world(self) -> int:
@@ -88,9 +90,9 @@ def agree(
     Raises:
         TypeError, ValueError: group is no process group, is destroyed or does not have this
             process, without a word to the other ranks; whatever `check` raises, once they know; on
-            every rank alike: the ranks differ in a fact (TypeError for the dtype).
-        RuntimeError: the arguments of another rank are wrong; the other ranks did not come within
-            the group's timeout.
+            every rank alike: the ranks differ in a fact (TypeError for the dtype), or have no rows.
+        RuntimeError: the arguments of another rank are wrong; other ranks, which the message names
+            where the group's store can be reached, did not come within the group's timeout.
     """
     member(op, group)
     rank = dist.get_rank(group)
@@ -98,14 +100,17 @@ def agree(
         rows, facts = check()
     except Exception as problem:
         # The others must not wait for rows that never come.
-        _exchange(op, group, rank, {"problem": _fitting(f"{type(problem).__name__}: {problem}")})
+        _exchange(op, group, {"problem": _fitting(f"{type(problem).__name__}: {problem}")})
         raise
-    headers = _exchange(op, group, rank, {"rows": rows, "facts": {"operator": op, **facts}})
+    headers = _exchange(op, group, {"rows": rows, "facts": {"operator": op, **facts}})
     for other, header in enumerate(headers):
         if "problem" in header:
             raise RuntimeError(f"{op}: rank {other} of group raised {header['problem']}")
     _compare(op, [header["facts"] for header in headers])
-    return Shares(group, rank, tuple(header["rows"] for header in headers))
+    counts = tuple(header["rows"] for header in headers)
+    if sum(counts) == 0:
+        raise ValueError(f"{op}: no rank of group has a row")
+    return Shares(group, rank, counts, op)
 
 
 def _compare(op: str, facts: Sequence[dict[str, Any]]) -> None:
@@ -115,12 +120,12 @@ def _compare(op: str, facts: Sequence[dict[str, Any]]) -> None:
         for rank, of_rank in enumerate(facts):
             ranks.setdefault(str(of_rank.get(name, "none")), []).append(rank)
         if len(ranks) > 1:
-            found = "; ".join(f"{value} on rank {_listed(at)}" for value, at in ranks.items())
+            found = "; ".join(f"{value} on rank {listed(at)}" for value, at in ranks.items())
             error = TypeError if name == "dtype" else ValueError
             raise error(f"{op}: {name} must be the same on every rank of group, got {found}")
 
 
-def _exchange(op: str, group: Any, rank: int, header: dict[str, Any]) -> list[dict[str, Any]]:
+def _exchange(op: str, group: Any, header: dict[str, Any]) -> list[dict[str, Any]]:
     """The headers of all ranks."""
     encoded = json.dumps(header).encode().ljust(HEADER)
     if len(encoded) > HEADER:
@@ -128,12 +133,8 @@ def _exchange(op: str, group: Any, rank: int, header: dict[str, Any]) -> list[di
     device = _device(group)
     mine = torch.frombuffer(bytearray(encoded), dtype=torch.uint8).to(device)
     world = dist.get_world_size(group)
-    try:
+    with meeting(op, group):
         everything = bytes(collectives.all_gather(mine, group).tolist())
-    except RuntimeError as error:
-        raise RuntimeError(
-            f"{op}: rank {rank} of {world} did not meet the other ranks of group: {error}"
-        ) from error
     return [json.loads(everything[r * HEADER : (r + 1) * HEADER]) for r in range(world)]
 
 
@@ -149,9 +150,3 @@ def _fitting(message: str) -> str:
     """Short enough for a header, in characters that JSON writes in two bytes at most."""
     plain = message.encode("ascii", "replace").decode()[:_LONGEST_PROBLEM]
     return "".join(c if c.isprintable() else " " for c in plain)
-
-
-def _listed(ranks: Sequence[int]) -> str:
-    """The first few ranks: there may be thousands."""
-    shown = ", ".join(str(rank) for rank in ranks[:8])
-    return f"{shown} and {len(ranks) - 8} more" if len(ranks) > 8 else shown

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from sslkernels.checks import accumulate_dtype
 from sslkernels.distributed import collectives
 from sslkernels.distributed.agreement import Shares
+from sslkernels.distributed.meeting import meeting
 
 
 def gather_rows(x: Tensor, shares: Shares) -> Tensor:
@@ -32,6 +33,28 @@ def gather_rows(x: Tensor, shares: Shares) -> Tensor:
         and in the order of the ranks, of what each has for x's rows.
     """
     return _GatherRows.apply(x, shares)  # type: ignore[no-any-return]
+
+
+def sum_over_ranks(x: Tensor, shares: Shares) -> Tensor:
+    """The sum of the ranks' tensors of one shape; its gradient is the sum of their gradients.
+
+    Differentiable any number of times; every rank must call it, and its backward, as `gather_rows`.
+    """
+    return _Sum.apply(x, shares)  # type: ignore[no-any-return]
+
+
+class _Sum(Function):
+    @staticmethod
+    def forward(ctx, x, shares):
+        ctx.shares = shares
+        total = x.clone(memory_format=torch.contiguous_format)
+        with meeting(shares.op, shares.group):
+            dist.all_reduce(total, group=shares.group)
+        return total
+
+    @staticmethod
+    def backward(ctx, *grads):
+        return _Sum.apply(grads[0], ctx.shares), None
 
 
 class _GatherRows(Function):
@@ -62,7 +85,8 @@ def _all_gather(x: Tensor, shares: Shares) -> Tensor:
     # Collectives want equal shares: the short ones are filled up, and cut again.
     largest = max(shares.counts)
     padded = F.pad(x, (0, 0, 0, largest - x.shape[0]))
-    gathered = collectives.all_gather(padded, shares.group)
+    with meeting(shares.op, shares.group):
+        gathered = collectives.all_gather(padded, shares.group)
     if shares.total == gathered.shape[0]:
         return gathered
     blocks = gathered.split(largest)
@@ -77,8 +101,9 @@ def _reduce_scatter(grad: Tensor, shares: Shares) -> Tensor:
     """
     mine = shares.counts[shares.rank]
     received = grad.new_empty(shares.world * mine, grad.shape[1])
-    dist.all_to_all_single(
-        received, grad.contiguous(), [mine] * shares.world, list(shares.counts), shares.group
-    )
+    with meeting(shares.op, shares.group):
+        dist.all_to_all_single(
+            received, grad.contiguous(), [mine] * shares.world, list(shares.counts), shares.group
+        )
     blocks = received.view(shares.world, mine, grad.shape[1])
     return blocks.sum(0, dtype=accumulate_dtype(grad.dtype)).to(grad.dtype)

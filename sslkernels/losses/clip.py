@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslkernels import backends, checks
-from sslkernels.losses.rows import unit_rows
+from sslkernels import backends, checks, distributed
+from sslkernels.losses import joint
+from sslkernels.losses.rows import row_dots, unit_rows
+from sslkernels.similarity.op import scale_tensor
 from sslkernels.similarity.pairs import pair_terms
 
 
@@ -18,6 +22,8 @@ def clip_loss(
     *,
     logit_bias: float | Tensor | None = None,
     normalize: bool = True,
+    group: object | None = None,
+    exchange: str = "gather",
 ) -> Tensor:
     """The mean of both cross entropies over s_ij = logit_scale * <image_i, text_j> + logit_bias.
 
@@ -34,6 +40,16 @@ def clip_loss(
             loss does not depend on it, and its gradient is exactly 0. It is here so that a model
             made for `siglip_loss` trains unchanged.
         normalize: divide each row by its norm first (`torch.nn.functional.normalize`).
+        group: a `torch.distributed` process group, `torch.distributed.group.WORLD` for all ranks:
+            the loss of the joint batch of its ranks, which may bring different numbers of rows,
+            or none. Each rank returns its own rows' part, its images against
+            all texts and its texts against all images. The average over the ranks, of the losses
+            as of all gradients, is that of one process with the joint batch, which is what
+            DistributedDataParallel makes of it; where gradients are summed instead, divide the loss
+            by the number of ranks. Every rank must call, and call backward. Breaks the graph of
+            torch.compile.
+        exchange: with group, how the ranks' keys meet: "gather", all on every rank; or "ring", in
+            turn, so that no rank holds more than two blocks of them, for 8 products instead of 6.
 
     Returns:
         The loss, 0-dim; float64 for float64 inputs, else float32.
@@ -43,24 +59,24 @@ def clip_loss(
             bias that is neither a number nor a tensor.
         ValueError: image and text are not 2-D, are empty, or differ in shape or device; a scale
             that is not positive and finite, a bias that is not finite (looked at where that is
-            free: a float, or a CPU tensor outside torch.compile).
-        RuntimeError: a second derivative was asked for.
+            free: a float, or a CPU tensor outside torch.compile); an unknown exchange; a group that
+            was destroyed or that this process is not in; on every rank alike, ranks that differ in
+            the width of their rows, in an argument, or in what requires a gradient.
+        RuntimeError: a second derivative was asked for; another rank's arguments are wrong; other
+            ranks, which it names, did not call within the timeout of group.
 
     Paper: CLIP, arXiv 2103.00020.
     """
-    op = "clip_loss"
-    q, k = checks.views(op, image, text, "image", "text")
-    checks.positive_scalar(op, "logit_scale", logit_scale, image, "image")
-    if logit_bias is not None:
-        checks.finite_scalar(op, "logit_bias", logit_bias, image, "image")
+    if group is not None:
+        return _joint_outside_graphs(
+            image, text, logit_scale, logit_bias, normalize, group, exchange
+        )
+    q, k = _checked(image, text, logit_scale, logit_bias, exchange)
     if normalize:
         q, k = unit_rows(q), unit_rows(k)
     terms = pair_terms(q, k, logit_scale)
     rows = (terms.row_lse - terms.pair_logit) + (terms.column_lse - terms.pair_logit)
-    loss = 0.5 * rows.mean()
-    if isinstance(logit_bias, Tensor):
-        loss = loss + 0.0 * logit_bias.reshape(()).to(loss.device, loss.dtype)
-    return loss
+    return _with_bias(0.5 * rows.mean(), logit_bias)
 
 
 def reference(
@@ -82,6 +98,70 @@ def reference(
         logits = logits + logit_bias
     target = torch.arange(image.shape[0], device=image.device)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def _checked(
+    image: Tensor,
+    text: Tensor,
+    logit_scale: float | Tensor,
+    logit_bias: float | Tensor | None,
+    exchange: str,
+    *,
+    may_be_empty: bool = False,
+) -> tuple[Tensor, Tensor]:
+    op = "clip_loss"
+    joint.check_exchange(op, exchange)
+    towers = checks.views(op, image, text, "image", "text", may_be_empty=may_be_empty)
+    checks.positive_scalar(op, "logit_scale", logit_scale, image, "image")
+    if logit_bias is not None:
+        checks.finite_scalar(op, "logit_bias", logit_bias, image, "image")
+    return towers
+
+
+def _with_bias(loss: Tensor, logit_bias: float | Tensor | None) -> Tensor:
+    """The loss with a gradient of zero for a bias that is a tensor."""
+    if not isinstance(logit_bias, Tensor):
+        return loss
+    return loss + 0.0 * logit_bias.reshape(()).to(loss.device, loss.dtype)
+
+
+def _joint(
+    image: Tensor,
+    text: Tensor,
+    logit_scale: float | Tensor,
+    logit_bias: float | Tensor | None,
+    normalize: bool,
+    group: object,
+    exchange: str,
+) -> Tensor:
+    """This rank's part of the loss of the joint batch: its own rows against the rows of all."""
+    towers: list[Tensor] = []
+
+    def check() -> tuple[int, dict[str, Any]]:
+        towers.extend(_checked(image, text, logit_scale, logit_bias, exchange, may_be_empty=True))
+        return towers[0].shape[0], joint.facts(
+            towers[0],
+            image=towers[0],
+            text=towers[1],
+            logit_scale=logit_scale,
+            logit_bias=logit_bias,
+            normalize=bool(normalize),
+            exchange=exchange,
+        )
+
+    shares = distributed.agree("clip_loss", group, check)
+    q, k = (unit_rows(x) if normalize else x for x in towers)
+    scale = scale_tensor(logit_scale, q)
+    half = 0.5 * shares.row_weight("mean")
+    positive = row_dots(q, k) * scale
+    weight = torch.full_like(positive, half)
+    by_image = joint.weighted_lse(q, k, shares, exchange, weight, scale)
+    by_text = joint.weighted_lse(k, q, shares, exchange, weight, scale)
+    return _with_bias(by_image + by_text - 2.0 * half * positive.sum(), logit_bias)
+
+
+# What the ranks tell each other is data of this call, and no part of a compiled graph.
+_joint_outside_graphs: Any = torch.compiler.disable(_joint)
 
 
 backends.compose("clip_loss", "pair_terms")

@@ -56,7 +56,7 @@ class NTXentLoss(_TemperatureLoss):
     Args:
         temperature: the temperature, or its first value when it is learnable.
         learnable: train it. The parameter is `log_temperature`, so the temperature stays positive.
-        normalize, reduction, decoupled, group: as for `sslkernels.nt_xent`.
+        normalize, reduction, decoupled, group, exchange: as for `sslkernels.nt_xent`.
 
     Shape:
         z1, z2: [N, D]; the loss is 0-dim, or [2N] for reduction "none".
@@ -75,11 +75,12 @@ class NTXentLoss(_TemperatureLoss):
         reduction: str = "mean",
         decoupled: bool = False,
         group: object | None = None,
+        exchange: str = "gather",
     ) -> None:
         checks.positive_scalar("NTXentLoss", "temperature", temperature)
         super().__init__(float(temperature), learnable, normalize, reduction)
         self.decoupled = decoupled
-        self.group = group
+        self.group, self.exchange = group, exchange
 
     def forward(self, z1: Tensor, z2: Tensor) -> Tensor:
         return nt_xent(
@@ -90,6 +91,7 @@ class NTXentLoss(_TemperatureLoss):
             reduction=self.reduction,
             decoupled=self.decoupled,
             group=self.group,
+            exchange=self.exchange,
         )
 
     def extra_repr(self) -> str:
@@ -157,7 +159,7 @@ class SupConLoss(_TemperatureLoss):
 
     Args:
         temperature, learnable: as for `InfoNCELoss`.
-        normalize, reduction: as for `sslkernels.supcon`.
+        normalize, reduction, group, exchange: as for `sslkernels.supcon`.
 
     Shape:
         z [M, D], labels [M]; the loss is 0-dim, or [M] for reduction "none".
@@ -173,24 +175,36 @@ class SupConLoss(_TemperatureLoss):
         learnable: bool = False,
         normalize: bool = True,
         reduction: str = "mean",
+        group: object | None = None,
+        exchange: str = "gather",
     ) -> None:
         super().__init__(temperature, learnable, normalize, reduction)
+        self.group, self.exchange = group, exchange
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
         return supcon(
-            z, labels, self.temperature, normalize=self.normalize, reduction=self.reduction
+            z,
+            labels,
+            self.temperature,
+            normalize=self.normalize,
+            reduction=self.reduction,
+            group=self.group,
+            exchange=self.exchange,
         )
 
 
 class _PairLoss(nn.Module):
     """A loss of images and texts with a learnable scale, held as its logarithm `logit_scale`."""
 
-    def __init__(self, scale: float, max_scale: float, normalize: bool) -> None:
+    def __init__(
+        self, scale: float, max_scale: float, normalize: bool, group: object | None, exchange: str
+    ) -> None:
         super().__init__()
         name = type(self).__name__
         checks.positive_number(name, "scale", scale)
         checks.positive_number(name, "max_scale", max_scale)
         self.normalize = normalize
+        self.group, self.exchange = group, exchange
         self.max_scale = float(max_scale)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(scale)))
 
@@ -216,7 +230,7 @@ class CLIPLoss(_PairLoss):
     Args:
         scale: its first value.
         max_scale: the scale that is used is at most this one.
-        normalize: as for `sslkernels.clip_loss`.
+        normalize, group, exchange: as for `sslkernels.clip_loss`.
 
     Shape:
         image, text [N, D]; the loss is 0-dim.
@@ -227,12 +241,25 @@ class CLIPLoss(_PairLoss):
     """
 
     def __init__(
-        self, scale: float = 1 / 0.07, *, max_scale: float = 100.0, normalize: bool = True
+        self,
+        scale: float = 1 / 0.07,
+        *,
+        max_scale: float = 100.0,
+        normalize: bool = True,
+        group: object | None = None,
+        exchange: str = "gather",
     ) -> None:
-        super().__init__(scale, max_scale, normalize)
+        super().__init__(scale, max_scale, normalize, group, exchange)
 
     def forward(self, image: Tensor, text: Tensor) -> Tensor:
-        return clip_loss(image, text, self.scale, normalize=self.normalize)
+        return clip_loss(
+            image,
+            text,
+            self.scale,
+            normalize=self.normalize,
+            group=self.group,
+            exchange=self.exchange,
+        )
 
 
 class SigLIPLoss(_PairLoss):
@@ -243,7 +270,7 @@ class SigLIPLoss(_PairLoss):
     Args:
         scale, bias: their first values.
         max_scale: the scale that is used is at most this one.
-        normalize: as for `sslkernels.siglip_loss`.
+        normalize, group, exchange: as for `sslkernels.siglip_loss`.
 
     Shape:
         image, text [N, D]; the loss is 0-dim.
@@ -260,13 +287,23 @@ class SigLIPLoss(_PairLoss):
         *,
         max_scale: float = 100.0,
         normalize: bool = True,
+        group: object | None = None,
+        exchange: str = "gather",
     ) -> None:
-        super().__init__(scale, max_scale, normalize)
+        super().__init__(scale, max_scale, normalize, group, exchange)
         checks.finite_scalar("SigLIPLoss", "bias", bias, self.logit_scale, "logit_scale")
         self.logit_bias = nn.Parameter(torch.tensor(float(bias)))
 
     def forward(self, image: Tensor, text: Tensor) -> Tensor:
-        return siglip_loss(image, text, self.scale, self.logit_bias, normalize=self.normalize)
+        return siglip_loss(
+            image,
+            text,
+            self.scale,
+            self.logit_bias,
+            normalize=self.normalize,
+            group=self.group,
+            exchange=self.exchange,
+        )
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, bias={self.logit_bias.detach().item():g}"

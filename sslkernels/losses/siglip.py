@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslkernels import backends, checks
+from sslkernels import backends, checks, distributed
+from sslkernels.distributed import ring
+from sslkernels.losses import joint
 from sslkernels.losses.rows import unit_rows
 from sslkernels.similarity import reference as similarity_reference
 from sslkernels.similarity.sigmoid import sigmoid_loss_sum
@@ -18,6 +23,8 @@ def siglip_loss(
     logit_bias: float | Tensor,
     *,
     normalize: bool = True,
+    group: object | None = None,
+    exchange: str = "gather",
 ) -> Tensor:
     """The sigmoid loss `-sum_ij log sigmoid(y_ij s_ij) / N`.
 
@@ -33,6 +40,16 @@ def siglip_loss(
         logit_bias: a float, or a floating tensor with one element to get its gradient. The paper
             starts at -10.
         normalize: divide each row by its norm first (`torch.nn.functional.normalize`).
+        group: a `torch.distributed` process group, `torch.distributed.group.WORLD` for all ranks:
+            the loss of the joint batch of its ranks, which may bring different numbers of rows,
+            or none. Each rank returns its own rows' part, its images against
+            all texts. The average over the ranks, of the losses as of all gradients, is that of one
+            process with the joint batch, which is what DistributedDataParallel makes of it; where
+            gradients are summed instead, divide the loss by the number of ranks. Every rank must
+            call, and call backward. Breaks the graph of torch.compile.
+        exchange: with group, how the ranks' keys meet: "gather", all on every rank; or "ring", in
+            turn, so that no rank holds more than two blocks of texts and of their gradients, in
+            one round and for the same products.
 
     Returns:
         The loss, 0-dim; float64 for float64 inputs, else float32.
@@ -42,15 +59,19 @@ def siglip_loss(
             bias that is neither a number nor a tensor.
         ValueError: image and text are not 2-D, are empty, or differ in shape or device; a scale
             that is not positive and finite, a bias that is not finite (looked at where that is
-            free: a float, or a CPU tensor outside torch.compile).
-        RuntimeError: a second derivative was asked for.
+            free: a float, or a CPU tensor outside torch.compile); an unknown exchange; a group that
+            was destroyed or that this process is not in; on every rank alike, ranks that differ in
+            the width of their rows, in an argument, or in what requires a gradient.
+        RuntimeError: a second derivative was asked for; another rank's arguments are wrong; other
+            ranks, which it names, did not call within the timeout of group.
 
     Paper: Sigmoid Loss for Language Image Pre-Training, arXiv 2303.15343.
     """
-    op = "siglip_loss"
-    q, k = checks.views(op, image, text, "image", "text")
-    checks.positive_scalar(op, "logit_scale", logit_scale, image, "image")
-    checks.finite_scalar(op, "logit_bias", logit_bias, image, "image")
+    if group is not None:
+        return _joint_outside_graphs(
+            image, text, logit_scale, logit_bias, normalize, group, exchange
+        )
+    q, k = _checked(image, text, logit_scale, logit_bias, exchange)
     if normalize:
         q, k = unit_rows(q), unit_rows(k)
     return sigmoid_loss_sum(q, k, logit_scale, logit_bias) / q.shape[0]
@@ -72,6 +93,61 @@ def reference(
         image, text = F.normalize(image, dim=1), F.normalize(text, dim=1)
     total = similarity_reference.sigmoid_loss_sum(image, text, logit_scale, logit_bias)
     return total / image.shape[0]
+
+
+def _checked(
+    image: Tensor,
+    text: Tensor,
+    logit_scale: float | Tensor,
+    logit_bias: float | Tensor,
+    exchange: str,
+    *,
+    may_be_empty: bool = False,
+) -> tuple[Tensor, Tensor]:
+    op = "siglip_loss"
+    joint.check_exchange(op, exchange)
+    towers = checks.views(op, image, text, "image", "text", may_be_empty=may_be_empty)
+    checks.positive_scalar(op, "logit_scale", logit_scale, image, "image")
+    checks.finite_scalar(op, "logit_bias", logit_bias, image, "image")
+    return towers
+
+
+def _joint(
+    image: Tensor,
+    text: Tensor,
+    logit_scale: float | Tensor,
+    logit_bias: float | Tensor,
+    normalize: bool,
+    group: object,
+    exchange: str,
+) -> Tensor:
+    """This rank's part of the loss of the joint batch: its own images against the texts of all."""
+    towers: list[Tensor] = []
+
+    def check() -> tuple[int, dict[str, Any]]:
+        towers.extend(_checked(image, text, logit_scale, logit_bias, exchange, may_be_empty=True))
+        return towers[0].shape[0], joint.facts(
+            towers[0],
+            image=towers[0],
+            text=towers[1],
+            logit_scale=logit_scale,
+            logit_bias=logit_bias,
+            normalize=bool(normalize),
+            exchange=exchange,
+        )
+
+    shares = distributed.agree("siglip_loss", group, check)
+    q, k = (unit_rows(x) if normalize else x for x in towers)
+    if exchange == "ring":
+        total = ring.sigmoid_loss_sum(q, k, shares, logit_scale, logit_bias)
+    else:
+        texts = distributed.gather_rows(k, shares)
+        total = sigmoid_loss_sum(q, texts, logit_scale, logit_bias, shares.start)
+    return total * shares.row_weight("mean")
+
+
+# What the ranks tell each other is data of this call, and no part of a compiled graph.
+_joint_outside_graphs: Any = torch.compiler.disable(_joint)
 
 
 backends.compose("siglip_loss", "sigmoid_loss")

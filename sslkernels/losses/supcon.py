@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslkernels import backends, checks
+from sslkernels import backends, checks, distributed
 from sslkernels.checks import accumulate_dtype
+from sslkernels.losses import joint
 from sslkernels.losses.rows import inverse, row_dots, unit_rows
 from sslkernels.similarity import logsumexp, weighted_logsumexp
 
@@ -19,6 +22,8 @@ def supcon(
     *,
     normalize: bool = True,
     reduction: str = "mean",
+    group: object | None = None,
+    exchange: str = "gather",
 ) -> Tensor:
     """Supervised contrastive loss ("L_out") over the rows of z, all views of all samples.
 
@@ -38,6 +43,17 @@ def supcon(
         temperature: a positive float, or a floating tensor with one element to get its gradient.
         normalize: divide each row by its norm first (`torch.nn.functional.normalize`).
         reduction: "mean" or "sum" over the anchors that count, or "none".
+        group: a `torch.distributed` process group, `torch.distributed.group.WORLD` for all ranks:
+            the loss of the joint batch of its ranks, which may bring different numbers of rows,
+            or none, and of whose rows those that count are counted. Each rank returns its own rows'
+            part. For "mean" the average over the ranks, of the losses as of all gradients, is that
+            of one process with the joint batch, which is what DistributedDataParallel makes of it;
+            where gradients are summed instead, divide the loss by the number of ranks. For "sum" it
+            is the sum over the ranks. Every rank must call, and call backward. Costs 3 products of
+            this rank's rows with all rows. Breaks the graph of torch.compile.
+        exchange: with group, how the ranks' rows meet: "gather", all on every rank; or "ring", in
+            turn, so that no rank holds more than two blocks of them and the sum of each class, for
+            4 products.
 
     Returns:
         The loss, 0-dim or [M] for "none"; float64 for float64 inputs, else float32. The factor
@@ -46,20 +62,18 @@ def supcon(
     Raises:
         TypeError: z is not a dense floating tensor; labels that are not integers.
         ValueError: z is not 2-D or is empty; labels of another length or device; a temperature that
-            is not positive and finite; an unknown reduction.
-        RuntimeError: a second derivative was asked for.
+            is not positive and finite; an unknown reduction or exchange; a group that was destroyed
+            or that this process is not in; on every rank alike, ranks that differ in the width of
+            their rows, in an argument, or in what requires a gradient.
+        RuntimeError: a second derivative was asked for; another rank's arguments are wrong; other
+            ranks, which it names, did not call within the timeout of group.
 
     Paper: Supervised Contrastive Learning, arXiv 2004.11362.
     """
-    op = "supcon"
-    checks.matrix(op, "z", z)
+    if group is not None:
+        return _joint_outside_graphs(z, labels, temperature, normalize, reduction, group, exchange)
+    z = _checked(z, labels, temperature, reduction, exchange)
     m = z.shape[0]
-    if m == 0:
-        raise ValueError(f"{op}: z must have at least one row, got {list(z.shape)}")
-    checks.integers(op, "labels", labels, (m,), z, "z")
-    checks.positive_scalar(op, "temperature", temperature, z, "z")
-    checks.reduction(op, reduction)
-    z = checks.autocast(z)
     z = unit_rows(z) if normalize else z
     scale = inverse(temperature, z)
     others, total = _class_sums(z, labels)
@@ -103,20 +117,96 @@ def reference(
     return rows.sum() if reduction == "sum" else rows.sum() / (others > 0).sum().clamp_min(1)
 
 
+def _checked(
+    z: Tensor,
+    labels: Tensor,
+    temperature: float | Tensor,
+    reduction: str,
+    exchange: str,
+    *,
+    may_be_empty: bool = False,
+) -> Tensor:
+    op = "supcon"
+    checks.matrix(op, "z", z)
+    m = z.shape[0]
+    if m == 0 and not may_be_empty:
+        raise ValueError(f"{op}: z must have at least one row, got {list(z.shape)}")
+    checks.integers(op, "labels", labels, (m,), z, "z")
+    checks.positive_scalar(op, "temperature", temperature, z, "z")
+    checks.reduction(op, reduction)
+    joint.check_exchange(op, exchange)
+    return checks.autocast(z)
+
+
 def _class_sums(z: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """For each row, how many others have its label [M], and the sum of z over its class [M, D].
 
-    In the accumulation dtype. Classes are numbered by sorting: shapes do not depend on the labels.
+    In the accumulation dtype. Shapes do not depend on the labels.
     """
-    m, dtype = z.shape[0], accumulate_dtype(z.dtype)
-    ordered, order = labels.to(torch.int64).sort()
-    first = torch.ones_like(ordered)
-    first[1:] = (ordered[1:] != ordered[:-1]).to(first.dtype)
-    number = torch.empty_like(order).scatter(0, order, first.cumsum(0) - 1)
-    z = z.to(dtype)
+    m, number = z.shape[0], _class_numbers(labels)
+    z = z.to(accumulate_dtype(z.dtype))
     size = z.new_zeros(m).index_add(0, number, z.new_ones(m))
     total = z.new_zeros(z.shape).index_add(0, number, z)
     return size[number] - 1.0, total[number]
+
+
+def _class_numbers(labels: Tensor) -> Tensor:
+    """The labels replaced by 0, 1, 2 ... in their order, by sorting."""
+    ordered, order = labels.to(torch.int64).sort()
+    first = torch.ones_like(ordered)
+    first[1:] = (ordered[1:] != ordered[:-1]).to(first.dtype)
+    return torch.empty_like(order).scatter(0, order, first.cumsum(0) - 1)
+
+
+def _joint(
+    z: Tensor,
+    labels: Tensor,
+    temperature: float | Tensor,
+    normalize: bool,
+    reduction: str,
+    group: object,
+    exchange: str,
+) -> Tensor:
+    """This rank's part of the loss of the joint batch: its own rows against the rows of all."""
+    checked: list[Tensor] = []
+
+    def check() -> tuple[int, dict[str, Any]]:
+        checked.append(_checked(z, labels, temperature, reduction, exchange, may_be_empty=True))
+        return z.shape[0], joint.facts(
+            checked[0],
+            z=checked[0],
+            temperature=temperature,
+            normalize=bool(normalize),
+            reduction=reduction,
+            exchange=exchange,
+        )
+
+    shares = distributed.agree("supcon", group, check)
+    z = unit_rows(checked[0]) if normalize else checked[0]
+    scale, wide = inverse(temperature, z), z.to(accumulate_dtype(z.dtype))
+    everyone = distributed.gather_rows(labels.to(torch.int64)[:, None], shares)[:, 0]
+    number, size = _class_numbers(everyone), everyone.unique(return_counts=True)[1]
+    joint_counted = int((size[number] > 1).sum())
+    number = number[shares.start : shares.start + z.shape[0]]
+    others = (size[number] - 1).to(wide.dtype)
+    counted = others > 0
+    own = wide.new_zeros(len(size), z.shape[1]).index_add(0, number, wide)
+    total = distributed.sum_over_ranks(own, shares)[number]
+    positive = (row_dots(z, total) - row_dots(z, z)) * scale / others.clamp_min(1.0)
+    # A single row would be left without a column; it does not count.
+    several = shares.total > 1
+    if reduction == "none":
+        rows = joint.row_lse(z, z, shares, exchange, scale, exclude_own=several) - positive
+        return rows.masked_fill(~counted, 0.0)
+    weight = counted.to(wide.dtype)
+    if reduction == "mean":
+        weight = weight * (shares.world / max(joint_counted, 1))
+    lse = joint.weighted_lse(z, z, shares, exchange, weight, scale, exclude_own=several)
+    return lse - (weight * positive).sum()
+
+
+# What the ranks tell each other is data of this call, and no part of a compiled graph.
+_joint_outside_graphs: Any = torch.compiler.disable(_joint)
 
 
 backends.compose("supcon", "weighted_logsumexp")

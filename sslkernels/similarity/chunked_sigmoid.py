@@ -13,11 +13,11 @@ from sslkernels.similarity.chunked_terms import LogitGradients
 
 
 def _signed_tile(
-    q: Tensor, k: Tensor, scale: Tensor, bias: Tensor, rows: slice, columns: slice
+    q: Tensor, k: Tensor, scale: Tensor, bias: Tensor, first: int, rows: slice, columns: slice
 ) -> Tensor:
     """Logits, negated where row and column are no pair: each should be large."""
     tile = chunked.logits_tile(q, k, -scale, None, (), rows, columns).sub_(bias)
-    pairs(tile, rows, columns)[0].neg_()
+    pairs(tile, rows, columns, first)[0].neg_()
     return tile
 
 
@@ -31,7 +31,7 @@ def gradient_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def sigmoid_loss_forward(
-    q: Tensor, k: Tensor, scale: Tensor, bias: Tensor, precision: int
+    q: Tensor, k: Tensor, scale: Tensor, bias: Tensor, first: int, precision: int
 ) -> Tensor:
     """The sum over all pairs, 0-dim, in the accumulation dtype.
 
@@ -43,13 +43,13 @@ def sigmoid_loss_forward(
         row_slices, column_slices = chunked.tiles(q.shape[0], k.shape[0], q.dtype)
         for rows in row_slices:
             for columns in column_slices:
-                tile = _signed_tile(q, k, scale, bias, rows, columns)
+                tile = _signed_tile(q, k, scale, bias, first, rows, columns)
                 total -= F.logsigmoid(tile).sum()
     return total
 
 
 def sigmoid_loss_forward_backward(
-    q: Tensor, k: Tensor, scale: Tensor, bias: Tensor, precision: int
+    q: Tensor, k: Tensor, scale: Tensor, bias: Tensor, first: int, precision: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The sum, then its gradients dq, dk, dscale, dbias."""
     dtype = gradient_dtype(q.dtype)
@@ -60,10 +60,10 @@ def sigmoid_loss_forward_backward(
         row_slices, column_slices = chunked.tiles(q.shape[0], k.shape[0], q.dtype)
         for rows in row_slices:
             for columns in column_slices:
-                tile = _signed_tile(q, k, scale, bias, rows, columns)
+                tile = _signed_tile(q, k, scale, bias, first, rows, columns)
                 total -= F.logsigmoid(tile).sum()
                 tile.neg_().sigmoid_()
-                pairs(tile, rows, columns)[0].neg_()
+                pairs(tile, rows, columns, first)[0].neg_()
                 dbias += tile.sum()
                 gradients.add(tile, rows, columns)
         dscale = (gradients.dq * q).sum()

@@ -23,15 +23,18 @@ from sslkernels.similarity import chunked_sigmoid, reference
 from sslkernels.similarity.op import scale_tensor
 
 
-def sigmoid_loss_sum(q: Tensor, k: Tensor, scale: float | Tensor, bias: float | Tensor) -> Tensor:
+def sigmoid_loss_sum(
+    q: Tensor, k: Tensor, scale: float | Tensor, bias: float | Tensor, first: int = 0
+) -> Tensor:
     """`-sum_ij log sigmoid(y_ij s_ij)`, with s_ij = scale * <q_i, k_j> + bias.
 
-    y_ij is 1 for i = j, else -1. Differentiable once in q, k, scale and bias. Where a gradient is
-    wanted it is computed together with the value, from the same logits: 3 products instead of 4.
-    Arguments are not checked here.
+    y_ij is 1 for j = i + first, else -1. Differentiable once in q, k, scale and bias. Where a
+    gradient is wanted it is computed together with the value, from the same logits: 3 products
+    instead of 4. Arguments are not checked here.
 
     Args:
-        q, k: [N, D] of one dtype.
+        q, k: [M, D] and [n, D] of one dtype.
+        first: which key belongs to the first row; from n on no row has one.
         scale, bias: floats, or floating tensors with one element to get their gradients.
 
     Returns:
@@ -45,8 +48,8 @@ def sigmoid_loss_sum(q: Tensor, k: Tensor, scale: float | Tensor, bias: float | 
     scale, bias = scale_tensor(scale, q), scale_tensor(bias, q)
     if name == "reference":
         with torch.autocast(q.device.type, enabled=False):
-            return reference.sigmoid_loss_sum(q.to(dtype), k.to(dtype), scale, bias)
-    settings = (backends.matmul_precision(), name)
+            return reference.sigmoid_loss_sum(q.to(dtype), k.to(dtype), scale, bias, first)
+    settings = (first, backends.matmul_precision(), name)
     q, k = q.contiguous(), k.contiguous()
     # Inside vmap requires_grad may read False although a gradient is wanted: the other path is
     # differentiable all the same.
@@ -62,21 +65,21 @@ class _SigmoidLoss(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(q, k, scale, bias, precision, name):
+    def forward(q, k, scale, bias, first, precision, name):
         forward = NAMESPACES[name].sigmoid_loss_forward.default
-        return forward(q, k, scale, bias, precision)
+        return forward(q, k, scale, bias, first, precision)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        *inputs, ctx.precision, ctx.name = inputs
+        *inputs, ctx.first, ctx.precision, ctx.name = inputs
         ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx, *grads):
         inputs = ctx.saved_tensors
         operator = NAMESPACES[ctx.name].sigmoid_loss_forward_backward.default
-        _, *gradients = operator(*(x.detach() for x in inputs), ctx.precision)
-        return *apply_in_backward(_Backward, grads[0], *gradients, *inputs), None, None
+        _, *gradients = operator(*(x.detach() for x in inputs), ctx.first, ctx.precision)
+        return *apply_in_backward(_Backward, grads[0], *gradients, *inputs), None, None, None
 
 
 class _OnePass(Function):
@@ -85,13 +88,13 @@ class _OnePass(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(q, k, scale, bias, precision, name):
+    def forward(q, k, scale, bias, first, precision, name):
         operator = NAMESPACES[name].sigmoid_loss_forward_backward.default
-        return operator(q, k, scale, bias, precision)
+        return operator(q, k, scale, bias, first, precision)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        *inputs, _, _ = inputs
+        *inputs, _, _, _ = inputs
         _, *gradients = output
         ctx.mark_non_differentiable(*gradients)
         ctx.set_materialize_grads(False)
@@ -100,8 +103,8 @@ class _OnePass(Function):
     @staticmethod
     def backward(ctx, *grads):
         if grads[0] is None:
-            return (None,) * 6
-        return *apply_in_backward(_Backward, grads[0], *ctx.saved_tensors), None, None
+            return (None,) * 7
+        return *apply_in_backward(_Backward, grads[0], *ctx.saved_tensors), None, None, None
 
 
 class _Backward(Function):
@@ -125,11 +128,11 @@ class _Backward(Function):
         raise second_order("sigmoid_loss_sum")
 
 
-def _fake_forward(q, k, scale, bias, precision):
+def _fake_forward(q, k, scale, bias, first, precision):
     return q.new_empty((), dtype=accumulate_dtype(q.dtype))
 
 
-def _fake_forward_backward(q, k, scale, bias, precision):
+def _fake_forward_backward(q, k, scale, bias, first, precision):
     value, dscale, dbias = (q.new_empty((), dtype=accumulate_dtype(q.dtype)) for _ in range(3))
     dtype = chunked_sigmoid.gradient_dtype(q.dtype)
     return value, torch.empty_like(q, dtype=dtype), torch.empty_like(k, dtype=dtype), dscale, dbias
@@ -137,13 +140,13 @@ def _fake_forward_backward(q, k, scale, bias, precision):
 
 define_chunked(
     "sigmoid_loss_forward",
-    "(Tensor q, Tensor k, Tensor scale, Tensor bias, int precision) -> Tensor",
+    "(Tensor q, Tensor k, Tensor scale, Tensor bias, int first, int precision) -> Tensor",
     chunked_sigmoid.sigmoid_loss_forward,
     _fake_forward,
 )
 define_chunked(
     "sigmoid_loss_forward_backward",
-    "(Tensor q, Tensor k, Tensor scale, Tensor bias, int precision)"
+    "(Tensor q, Tensor k, Tensor scale, Tensor bias, int first, int precision)"
     " -> (Tensor value, Tensor dq, Tensor dk, Tensor dscale, Tensor dbias)",
     chunked_sigmoid.sigmoid_loss_forward_backward,
     _fake_forward_backward,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,8 +18,8 @@ from tests.distributed.spawn import outcome, spawn
 WORLD = 3
 
 
-def call(rank, width=8, dtype=torch.float32, gradient=True, group=None, **settings):
-    z = torch.randn(4, width, dtype=dtype, requires_grad=gradient)
+def call(rank, width=8, dtype=torch.float32, gradient=True, group=None, rows=4, **settings):
+    z = torch.randn(rows, width, dtype=dtype, requires_grad=gradient)
     return sslkernels.nt_xent(z, z, group=group or dist.group.WORLD, **settings)
 
 
@@ -35,6 +36,10 @@ def worker(rank: int) -> dict:
     record("temperature", temperature=0.1 if odd else 0.2)
     record("reduction", reduction="sum" if odd else "mean")
     record("normalize", normalize=not odd)
+    record("exchange", exchange="ring" if odd else "gather")
+    record("unknown exchange", exchange="mail")
+    record("accuracy", exchange="ring", return_accuracy=True)
+    record("no rows", rows=0)
     record("argument", temperature=-1.0 if odd else 0.5)
     facts = {"label": "x" * distributed.agreement.HEADER}
     agree = lambda check: distributed.agree("op", dist.group.WORLD, check)  # noqa: E731
@@ -58,15 +63,28 @@ def worker(rank: int) -> dict:
     record("destroyed", group=everybody)
     record("all is well")
 
-    brief = dist.new_group(list(range(WORLD)), timeout=timedelta(seconds=3))
-    if odd:  # never comes
-        time.sleep(6)
-    else:
-        record("timeout", group=brief)
+    results["timeout"] = alone_without(1, rank, lambda group: call(rank, group=group))
+    for exchange in ("gather", "ring"):
+        results[f"backward {exchange}"] = alone_without(
+            1,
+            rank,
+            lambda group, loss: loss.backward(),
+            lambda group, exchange=exchange: call(rank, group=group, exchange=exchange),
+        )
     world = dist.group.WORLD
     dist.destroy_process_group()
     results["no groups left"] = outcome(lambda: call(rank, group=world))
     return results
+
+
+def alone_without(absent, rank, last, first=lambda group: None):
+    """What `last` raises on the others where rank `absent` calls `first` and no more."""
+    brief = dist.new_group(list(range(WORLD)), timeout=timedelta(seconds=2))
+    loss = first(brief)
+    arguments = (brief,) if loss is None else (brief, loss)
+    found = None if rank == absent else outcome(lambda: last(*arguments))
+    dist.barrier()
+    return found
 
 
 def fail(message):
@@ -91,6 +109,10 @@ def ranks(tmp_path_factory):
         ("temperature", "ValueError", "temperature must be .* got 0.2 on rank 0, 2; 0.1 on rank 1"),
         ("reduction", "ValueError", "reduction must be .* got mean on rank 0, 2; sum on rank 1"),
         ("normalize", "ValueError", "normalize must be .* got True on rank 0, 2; False on rank 1"),
+        ("exchange", "ValueError", "exchange must be .* got gather on rank 0, 2; ring on rank 1"),
+        ("unknown exchange", "ValueError", "exchange must be one of gather, ring, got 'mail'"),
+        ("accuracy", "ValueError", "return_accuracy needs exchange='gather'"),
+        ("no rows", "ValueError", "no rank of group has a row"),
         ("not a group", "TypeError", "group must be a process group of torch.distributed, got str"),
         ("destroyed", "ValueError", "group has been destroyed"),
         ("no groups left", "ValueError", "group has been destroyed"),
@@ -139,11 +161,34 @@ def test_after_errors_the_group_still_works(ranks):
     assert all(results["all is well"][0] == "returned" for results in ranks)
 
 
-def test_a_rank_that_never_comes(ranks):
+@pytest.mark.parametrize("name", ["timeout", "backward gather", "backward ring"])
+def test_a_rank_that_never_comes_is_named(ranks, name):
     for rank in (0, 2):
-        kind, text = ranks[rank]["timeout"]
+        kind, text = ranks[rank][name]
         assert kind == "RuntimeError"
-        assert text.startswith(f"nt_xent: rank {rank} of 3 did not meet the other ranks of group")
+        assert text.startswith(f"nt_xent: rank {rank} of 3 did not meet rank 1 of group"), text
+
+
+class SilentStore:
+    """The store of a group whose host does not answer."""
+
+    def set(self, *_):
+        time.sleep(60)
+
+
+def test_a_store_out_of_reach(monkeypatch):
+    """Its own error is not hidden, and comes in time."""
+    group = SimpleNamespace(get_group_store=SilentStore)
+    monkeypatch.setattr(dist, "get_rank", lambda group: 0)
+    monkeypatch.setattr(dist, "get_world_size", lambda group: 2)
+    monkeypatch.setattr(distributed.meeting, "GRACE", timedelta(seconds=0.1))
+    began = time.monotonic()
+    with (
+        pytest.raises(RuntimeError, match=r"rank 0 of 2 did not meet the other ranks .* cable cut"),
+        distributed.meeting.meeting("op", group),
+    ):
+        raise RuntimeError("cable cut")
+    assert time.monotonic() - began < 10
 
 
 def test_many_ranks_are_not_all_listed():

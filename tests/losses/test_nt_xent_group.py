@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -60,23 +62,27 @@ def worker(rank: int) -> dict:
     results = {}
     for uneven in (False, True):
         for name, settings in CASES.items():
-            for backend in ("cpu", "chunked"):
+            for backend, exchange in itertools.product(("cpu", "chunked"), ("gather", "ring")):
                 with sslkernels.backend(backend):
-                    model = Model(group=dist.group.WORLD, **settings)
+                    model = Model(group=dist.group.WORLD, exchange=exchange, **settings)
                     loss = model(*inputs(rank, uneven))
                     weight = row_weights(rank, uneven) if loss.dim() else 1.0
                     (loss * weight).sum().backward()
                 gradients = [p.grad for p in model.parameters()]
-                results[name, uneven, backend] = loss.detach(), gradients
+                results[name, uneven, backend, exchange] = loss.detach(), gradients
         model = DistributedDataParallel(Model(group=dist.group.WORLD))
         for _ in range(2):  # the second step has other buckets
             model.zero_grad()
             model(*inputs(rank, uneven)).backward()
         results["ddp", uneven] = [p.grad for p in model.parameters()]
         z1, z2 = (x.bfloat16().requires_grad_() for x in inputs(rank, uneven))
-        loss = sslkernels.nt_xent(z1, z2, 0.3, reduction="none", group=dist.group.WORLD)
-        loss.backward(row_weights(rank, uneven))
-        results["bfloat16", uneven] = loss.detach(), z1.grad, z2.grad
+        for exchange in ("gather", "ring"):
+            z1.grad = z2.grad = None
+            loss = sslkernels.nt_xent(
+                z1, z2, 0.3, reduction="none", group=dist.group.WORLD, exchange=exchange
+            )
+            loss.backward(row_weights(rank, uneven))
+            results["bfloat16", uneven, exchange] = loss.detach(), z1.grad, z2.grad
         z1, z2 = alike(*inputs(rank, uneven))
         _, results["accuracy", uneven] = sslkernels.nt_xent(
             z1, z2, return_accuracy=True, group=dist.group.WORLD
@@ -126,18 +132,22 @@ def error(actual: Tensor, expected: Tensor) -> float:
     return float((actual.double() - expected).abs().max() / expected.abs().max())
 
 
+@pytest.mark.parametrize("exchange", ["gather", "ring"])
 @pytest.mark.parametrize("backend", ["cpu", "chunked"])
 @pytest.mark.parametrize("uneven", [False, True], ids=["even", "uneven"])
 @pytest.mark.parametrize("name", CASES)
-def test_is_the_joint_batch(ranks, name, uneven, backend):
+def test_is_the_joint_batch(ranks, name, uneven, backend, exchange):
     expected, expected_gradients = joint(len(ranks), uneven, **CASES[name])
-    losses, gradients = zip(*[results[name, uneven, backend] for results in ranks], strict=True)
+    key = name, uneven, backend, exchange
+    losses, gradients = zip(*[results[key] for results in ranks], strict=True)
     averaged = CASES[name].get("reduction", "mean") == "mean"
     share = len(ranks) if averaged else 1
     loss = by_view(losses) if losses[0].dim() else torch.stack(losses).sum() / share
-    assert error(loss, expected) < 1e-6
+    # Logits of 30 and more: float32 itself is that far off.
+    tolerance = 2e-6 if name == "not normalised" else 1e-6
+    assert error(loss, expected) < tolerance
     for wanted, *parts in zip(expected_gradients, *gradients, strict=True):
-        assert error(torch.stack(parts).sum(0) / share, wanted) < 1e-6
+        assert error(torch.stack(parts).sum(0) / share, wanted) < tolerance
 
 
 @pytest.mark.parametrize("uneven", [False, True], ids=["even", "uneven"])
@@ -156,8 +166,9 @@ def test_compiled_with_a_break_of_the_graph(ranks):
         assert error(torch.stack(gradients).mean(0), wanted) < 1e-6
 
 
+@pytest.mark.parametrize("exchange", ["gather", "ring"])
 @pytest.mark.parametrize("uneven", [False, True], ids=["even", "uneven"])
-def test_bfloat16(ranks, uneven):
+def test_bfloat16(ranks, uneven, exchange):
     world = len(ranks)
     z1, z2 = (x.bfloat16().double().requires_grad_() for x in joint_inputs(world, uneven))
     loss = nt_xent_module.reference(z1, z2, 0.3, reduction="none")
@@ -172,7 +183,8 @@ def test_bfloat16(ranks, uneven):
         normalize=True,
         decoupled=False,
     )
-    losses, first, second = zip(*[results["bfloat16", uneven] for results in ranks], strict=True)
+    found = [results["bfloat16", uneven, exchange] for results in ranks]
+    losses, first, second = zip(*found, strict=True)
     assert all(x.dtype is torch.float32 for x in losses)
     assert ((by_view(losses) - loss).abs() <= rows).all()
     for gradients, z, name in ((first, z1, "z1"), (second, z2, "z2")):
