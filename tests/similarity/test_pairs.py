@@ -194,6 +194,32 @@ class TestSigmoid:
         with torch.no_grad():
             assert sigmoid_loss_sum(q, q, 1.0, bias).item() == pytest.approx(loss.item(), rel=limit)
 
+    @pytest.mark.parametrize("first", [0, 20, 33, 50, 70, 200])
+    @pytest.mark.parametrize(
+        ("dtype", "limit"), [(torch.float64, 1e-12), (torch.float32, 2e-5)], ids=str
+    )
+    def test_pairs_anywhere_among_the_keys(self, implementation, first, dtype, limit):
+        """Of a part of a joint batch; rows without a pair have negatives only."""
+        torch.manual_seed(first)
+        exact = [
+            torch.randn(37, 20, dtype=torch.float64),
+            torch.randn(70, 20, dtype=torch.float64),
+            torch.tensor(1.5, dtype=torch.float64),
+            torch.tensor(-2.0, dtype=torch.float64),
+        ]
+        rounded = [x.to(dtype).requires_grad_() for x in exact]
+        exact = [x.detach().double().requires_grad_() for x in rounded]
+        loss = sigmoid_loss_sum(*rounded, first)
+        wanted = reference.sigmoid_loss_sum(*exact, first)
+        assert loss.item() == pytest.approx(wanted.item(), rel=limit)
+        found = torch.autograd.grad(loss, rounded)
+        for got, want in zip(found, torch.autograd.grad(wanted, exact), strict=True):
+            assert torch.allclose(got.double(), want, rtol=0, atol=limit * want.abs().max())
+        with torch.no_grad():
+            assert sigmoid_loss_sum(*rounded, first).item() == pytest.approx(
+                wanted.item(), rel=limit
+            )
+
     def test_float16_under_a_loss_scaler(self, implementation):
         """Elements that float16 cannot hold before the scaler's factor has multiplied them."""
         q, k = (0.01 * torch.randn(2, 300, 40)).half().unbind()
