@@ -7,6 +7,7 @@ from benchmarks.report.errors import errors_section
 from benchmarks.report.exactness import exactness_section
 from benchmarks.report.memory import memory_section
 from benchmarks.report.parts import Document
+from benchmarks.report.products import products_section
 from benchmarks.report.provenance import (
     environment_section,
     gpu_section,
@@ -30,6 +31,7 @@ def document(run: Results) -> Document:
         errors_section(run),
         exactness_section(run),
         rates_section(run),
+        products_section(run),
         copies_section(run),
         gpu_section(run),
         skipped_section(run),
