@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -27,13 +28,16 @@ Truth = tuple[Tensor, tuple[Tensor, ...]]
 class Error:
     """Relative error of the loss and relative Frobenius error of all gradients together.
 
-    `inputs` is the kind of inputs, one of the operator's `input_kinds`.
+    `inputs` is the kind of inputs, one of the operator's `input_kinds` or the name of real data.
+    Gradients of single numbers, such as a learnt scale, would hide the others or be hidden by
+    them: `scalars` is their largest relative error, apart from `gradient`.
     """
 
     implementation: str
     inputs: str
     loss: float
     gradient: float
+    scalars: float | None = None
 
 
 def error_of(
@@ -42,12 +46,17 @@ def error_of(
     """Compare one forward + backward of `function` with the float64 `truth`."""
     exact_loss, exact_gradients = truth
     loss, gradients = loss_and_gradients(function, inputs)
-    difference = _flat(gradients) - _flat(exact_gradients)
+    pairs = list(zip(gradients, exact_gradients, strict=True))
+    rows = [pair for pair in pairs if pair[1].dim()]
+    exact_rows = _flat(exact for _, exact in rows)
+    difference = _flat(one for one, _ in rows) - exact_rows
+    single = [_relative(one, exact) for one, exact in pairs if not exact.dim()]
     return Error(
         name,
         kind,
-        ((loss.detach().double().cpu() - exact_loss).abs() / exact_loss.abs()).item(),
-        (difference.norm() / _flat(exact_gradients).norm()).item(),
+        _relative(loss, exact_loss),
+        (difference.norm() / exact_rows.norm()).item(),
+        max(single, default=None),
     )
 
 
@@ -62,5 +71,9 @@ def is_different(error: Error, case: Case) -> str | None:
     )
 
 
-def _flat(values: tuple[Tensor, ...]) -> Tensor:
+def _relative(value: Tensor, exact: Tensor) -> float:
+    return ((value.detach().double().cpu() - exact).abs() / exact.abs()).item()
+
+
+def _flat(values: Iterable[Tensor]) -> Tensor:
     return torch.cat([value.detach().double().cpu().flatten() for value in values])

@@ -247,11 +247,12 @@ class Augment(OpBenchmark):
         shapes: Sequence[tuple[int, ...]],
         kinds: Sequence[tuple[str, str]],
         parameters: Mapping[str, float] | None = None,
+        data: str = "",
     ) -> list[Case]:
         """As for every operator; a tensor that is written into has no gradient."""
         if dict(parameters or {}).get("reuse") and any(dtype != "uint8" for dtype, _ in kinds):
             raise InputError("--reuse: out= has no gradient, give --dtype uint8 with it")
-        return super().cases(shapes, kinds, parameters)
+        return super().cases(shapes, kinds, parameters, data)
 
     def check(self, shape: tuple[int, ...], parameters: Mapping[str, float]) -> None:
         """A probability of blur; out= or not; a view that the blur's kernel fits into."""

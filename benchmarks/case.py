@@ -37,6 +37,7 @@ class Case:
     `precision` is `torch.set_float32_matmul_precision`'s and only matters for float32; it is empty
     where the operator multiplies no matrices.
     A `memory_only` case is not timed: its rows are too large for the dense baselines.
+    `data` names the real rows that take the place of random ones; empty for random ones.
     """
 
     op: str
@@ -47,6 +48,7 @@ class Case:
     threads: int = 1
     parameters: dict[str, float] = field(default_factory=dict)
     memory_only: bool = False
+    data: str = ""
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -57,7 +59,7 @@ class Case:
     def key(self) -> tuple[object, ...]:
         """What must agree for two results to be of the same case."""
         parameters = tuple(sorted(self.parameters.items()))
-        return (self.op, self.shape, self.kind, self.device, self.threads, parameters)
+        return (self.op, self.shape, self.kind, self.device, self.threads, parameters, self.data)
 
     @property
     def kind(self) -> str:
@@ -73,7 +75,7 @@ class Case:
     @property
     def title(self) -> str:
         """One line for people: 'nt_xent 2048x128 float32 high'."""
-        return f"{self.op} {self.shape_text} {self.kind}"
+        return " ".join(filter(None, (self.op, self.shape_text, self.kind, self.data)))
 
 
 def parse_sizes(text: str) -> tuple[int, ...] | None:

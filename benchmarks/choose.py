@@ -20,12 +20,14 @@ def chosen_cases(
     dtypes: Sequence[str] | None = None,
     precisions: Sequence[str] | None = None,
     parameters: Mapping[str, float] | None = None,
+    data: str | None = None,
     device: str = "cpu",
     threads: int | None = None,
 ) -> list[Case]:
     """The cases that the options ask for: the operators' own grid, filtered, or given shapes.
 
-    A shape goes to the operators that have as many sizes, a parameter to those that know it.
+    A shape goes to the operators of `ops` that have as many sizes, without them to the first that
+    has; a parameter goes to those that know it.
 
     Raises:
         InputError: an option has a value that the suite does not know, or no case is left.
@@ -44,11 +46,15 @@ def chosen_cases(
             case
             for op in chosen
             for case in op.cases(
-                sizes[op.name], _kinds(op, wanted_dtypes, wanted_precisions), own[op.name]
+                sizes[op.name],
+                _kinds(op, wanted_dtypes, wanted_precisions),
+                own[op.name],
+                data or "",
             )
         ]
-    elif parameters:
-        raise InputError(f"--{next(iter(parameters))}: the grid has its own, give --shape as well")
+    elif parameters or data:
+        given = next(iter([*(parameters or {}), "data"]))
+        raise InputError(f"--{given}: the grid has its own, give --shape as well")
     else:
         found = [
             case
@@ -86,7 +92,7 @@ def _sizes(
         fitting = [op for op in ops if sizes is not None and len(op.shape_names) == len(sizes)]
         if sizes is None or not fitting:
             raise InputError(f"--shape: got {text!r}, wanted {shape_help(ops)}")
-        for op in fitting:
+        for op in fitting if every else fitting[:1]:
             found[op.name].append(sizes)
     without = [op for op in ops if not found[op.name]]
     if every and without:

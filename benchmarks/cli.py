@@ -86,7 +86,11 @@ def run(
         list[str] | None, typer.Option(help="Of float32: highest, high, medium.")
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option(help="Of nt_xent, with --shape only; 0.1 when left out.")
+        float | None,
+        typer.Option(
+            help="Of contrastive losses, with --shape only; when left out 0.1, 0.2 for info_nce, "
+            "0.05 for retrieval, 0.07 for clip_loss."
+        ),
     ] = None,
     masked: Annotated[
         float | None,
@@ -106,6 +110,13 @@ def run(
             "--shape only; 0 when left out: a new tensor each step."
         ),
     ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Real rows in place of random ones, of contrastive losses, with --shape only: "
+            "digits, fashion-mnist or sentences."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int | None, typer.Option(help="CPU threads; as many as torch uses.")] = None,
     label: Annotated[str | None, typer.Option(help="Title of the run in reports.")] = None,
@@ -121,6 +132,7 @@ def run(
         dtypes=dtype,
         precisions=precision,
         parameters=parameters,
+        data=data,
         device=device,
         threads=threads,
     )
@@ -132,6 +144,7 @@ def run(
         *(("--dtype", one) for one in dtype or []),
         *(("--precision", one) for one in precision or []),
         *((f"--{name}", value) for name, value in parameters.items()),
+        ("--data", data),
         ("--device", device if device != "cpu" else None),
         ("--threads", threads),
     ]

@@ -33,6 +33,8 @@ PACKAGES = (
     "triton",
     "lightly",
     "pytorch-metric-learning",
+    "open_clip_torch",
+    "sentence-transformers",
     "cut-cross-entropy",
     "liger-kernel",
     "torchvision",

@@ -20,9 +20,9 @@ def run(op: OpBenchmark, case: Case, implementation: Implementation) -> dict[str
     # Code pages and thread stacks count for nobody. A compiler has to see the real shape for that;
     # anything else must not, since a cached workspace belongs to the step.
     warm = case if implementation.compiled else op.small(case)
-    loss_and_gradients(function, op.inputs(warm, op.input_kinds[0]), op.upstream(warm))
+    loss_and_gradients(function, op.inputs(warm, op.kinds(warm)[0]), op.upstream(warm))
     gc.collect()
-    inputs, upstream = op.inputs(case, op.input_kinds[0]), op.upstream(case)
+    inputs, upstream = op.inputs(case, op.kinds(case)[0]), op.upstream(case)
     seconds, returned = 0.0, 0
 
     def steps() -> None:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks import contrastive
 from benchmarks.case import Case
+from benchmarks.contrastive import KINDS, Contrastive
 from benchmarks.errors import InputError
-from benchmarks.registry import EAGER, OURS, Function, Implementation, OpBenchmark
+from benchmarks.registry import BOTH, EAGER, OURS, Function, Implementation
 
-KINDS = [("bfloat16", "highest"), ("float32", "highest"), ("float32", "high")]
 BLOCK_ROWS = 1024
 
 
-def eager_nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
+def eager_nt_xent(z1: Tensor, z2: Tensor, temperature: float, decoupled: bool = False) -> Tensor:
     """The loss as a SimCLR user writes it: dense, in the dtype of the inputs."""
     n = z1.shape[0]
     z = F.normalize(torch.cat([z1, z2]), dim=1)
@@ -26,11 +26,15 @@ def eager_nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
     itself = torch.eye(2 * n, dtype=torch.bool, device=z.device)
     logits = logits.masked_fill(itself, float("-inf"))
     positive = torch.arange(2 * n, device=z.device).roll(n)
-    return F.cross_entropy(logits, positive)
+    if not decoupled:
+        return F.cross_entropy(logits, positive)
+    own = logits.gather(1, positive[:, None])
+    negatives = logits.scatter(1, positive[:, None], float("-inf"))
+    return (negatives.logsumexp(1) - own[:, 0]).mean()
 
 
 def exact_nt_xent(
-    z1: Tensor, z2: Tensor, temperature: float
+    z1: Tensor, z2: Tensor, temperature: float, decoupled: bool = False
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """Loss and gradients of the inputs in float64, a block of rows at a time."""
     x1 = z1.detach().cpu().double().requires_grad_()
@@ -44,7 +48,10 @@ def exact_nt_xent(
         index = torch.arange(start, min(start + BLOCK_ROWS, rows))
         similarity = leaf[index] @ leaf.T / temperature
         positive = similarity[index - start, (index + rows // 2) % rows]
-        others = similarity.masked_fill(index[:, None] == torch.arange(rows), float("-inf"))
+        left_out = index[:, None] == torch.arange(rows)
+        if decoupled:
+            left_out |= (index[:, None] + rows // 2) % rows == torch.arange(rows)
+        others = similarity.masked_fill(left_out, float("-inf"))
         part = (others.logsumexp(1) - positive).sum() / rows
         part.backward()
         loss += part.detach()
@@ -120,14 +127,12 @@ def _pair_bytes(case: Case) -> int:
     return rows * rows * max(rows - 2, 1) * (4 * case.torch_dtype.itemsize + 1)
 
 
-class NTXent(OpBenchmark):
+class NTXent(Contrastive):
     """Symmetric contrastive loss over M = 2N rows of D features; shapes are (2N, D)."""
 
     name = "nt_xent"
     title = "NT-Xent (SimCLR)"
     shape_names = ("2N", "D")
-    parameters: ClassVar[Mapping[str, float]] = {"temperature": 0.1}
-    input_kinds = ("correlated", "independent")
     input_note = "correlated views are z2 = z1 + 0.5 noise, independent ones share nothing"
     work_note = (
         "With M = 2N, one full product of M x D by D x M is 2 M^2 D flops. A symmetric algorithm "
@@ -136,6 +141,8 @@ class NTXent(OpBenchmark):
         "execute three products for forward + backward, so their hardware rate is higher than "
         "what stands here; exponentials and passes over the logits count as nothing."
     )
+    useful: ClassVar[Mapping[str, float]] = {"forward": 0.5, BOTH: 2.0}
+    quick_memory = True
     implementations = (
         Implementation(OURS, "sslkernels", _build_ours, _linear_bytes),
         Implementation(EAGER, "eager PyTorch", _build_eager, _dense_bytes),
@@ -168,43 +175,24 @@ class NTXent(OpBenchmark):
                 *self.cases([(512, 128)], KINDS[:2]),
                 *self.cases([(2048, 128)], KINDS),
             ]
-            return timed + self._memory_cases([(8192, 128)], KINDS[1:2])
+            return timed + self.memory_cases([(8192, 128)], KINDS[1:2])
         shapes = [(512, 128), (2048, 128), (4096, 128), (8192, 128), (4096, 512)]
         timed = self.cases([(64, 32)], KINDS[1:2])
         timed += self.cases(shapes, KINDS)
-        return timed + self._memory_cases([(16384, 128), (65536, 128)], KINDS[:2])
+        return timed + self.memory_cases([(16384, 128), (65536, 128)], KINDS[:2])
 
     def check(self, shape: tuple[int, ...], parameters: Mapping[str, float]) -> None:
         """2N must be even, the temperature above 0."""
-        if not parameters["temperature"] > 0:
-            raise InputError(f"--temperature: must be above 0, got {parameters['temperature']}")
+        super().check(shape, parameters)
         if shape[0] % 2:
             raise InputError(f"--shape: 2N must be even (two views of N), got {shape[0]}")
-
-    def _memory_cases(
-        self, shapes: list[tuple[int, ...]], kinds: list[tuple[str, str]]
-    ) -> list[Case]:
-        return [replace(case, memory_only=True) for case in self.cases(shapes, kinds)]
 
     def inputs(self, case: Case, kind: str, seed: int = 0) -> tuple[Tensor, ...]:
         """(z1, z2), each [N, D]: normal rows, and their noisy copy or an independent draw."""
         rows, dim = case.shape
-        generator = torch.Generator().manual_seed(seed)
-        z1 = torch.randn(rows // 2, dim, generator=generator)
-        z2 = torch.randn(rows // 2, dim, generator=generator)
-        if kind == "correlated":
-            z2 = z1 + 0.5 * z2
-        return tuple(z.to(case.device, case.torch_dtype).requires_grad_() for z in (z1, z2))
+        z1, z2 = contrastive.paired_rows(kind, rows // 2, dim, seed)
+        return contrastive.leaf(case, z1), contrastive.leaf(case, z2)
 
     def exact(self, case: Case, inputs: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Loss and gradients in float64 on the CPU, of the inputs as rounded to the dtype."""
         return exact_nt_xent(inputs[0], inputs[1], case.parameters["temperature"])
-
-    def work(self, case: Case, mode: str) -> float:
-        """M^2 D for the forward, 4 M^2 D for forward + backward; see `work_note`."""
-        rows, dim = case.shape
-        return (4.0 if mode == "forward+backward" else 1.0) * rows * rows * dim
-
-    def small(self, case: Case) -> Case:
-        """The same features on at most 128 rows."""
-        return replace(case, shape=(min(case.shape[0], 128), case.shape[1]))

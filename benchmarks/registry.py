@@ -33,10 +33,11 @@ class Implementation:
     `bytes_needed(case)` estimates its extra memory, so that a case which cannot fit is skipped
     instead of tried. `module` is what must be importable, `install` how to get it.
     `compiled` marks what compiles on the first call with a shape, `gpu_only` what has no way to
-    run on a CPU, `full_only` what --quick leaves out: it compiles for long and comes out like
-    another baseline. A `yardstick` does some of the work and computes no loss: it is timed, and
-    neither checked nor weighed, and its label says so. `processes` of its own hold memory that
-    nobody sees: it is not weighed either. `note` is what a reader must know of it.
+    run on a CPU, `full_only` what --quick leaves out: it takes long to compile or to load. A
+    `yardstick` does some of the work and computes no loss: it is timed, and neither checked nor
+    weighed, and its label says so. `processes` of its own hold memory that nobody sees: it is not
+    weighed either. `note` is what a reader must know of it, `units` how many matrix products its
+    forward + backward executes, counted in the operator's `unit`.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Implementation:
     yardstick: bool = False
     processes: bool = False
     note: str = ""
+    units: float | None = None
 
     @property
     def absent(self) -> str | None:
@@ -72,10 +74,12 @@ class OpBenchmark(ABC):
     `implementations` has ours and the dense eager one first; those two names are relied on.
     `compared` are the baselines that summaries show. `parameters` holds the default of every
     parameter that a case has besides its shape, `input_kinds` the names of the kinds of inputs,
-    the first of which is timed, and `input_note` what they are. `counts` says whether `work` is
-    flops, held against the rate of matrix products, or bytes, held against that of a copy, and
-    `work_note` in words which ones. `headline` is the mode that summaries show, `eager` the word
-    for the eager baseline where its memory is the measure, `extras` what to install.
+    the first of which is timed, and `input_note` what they are; `data` has the names of the real
+    rows that a case can have instead. `counts` says whether `work` is flops, held against the rate
+    of matrix products, or bytes, held against that of a copy, and `work_note` in words which ones.
+    `headline` is the mode that summaries show, `eager` the word for the eager baseline where its
+    memory is the measure, `extras` what to install, `calls` our function where that has another
+    name. Without `quick_memory` --quick weighs nothing.
 
     Of an operator that is `random` no two calls agree: it has `exactness` in place of `exact`.
     """
@@ -97,6 +101,9 @@ class OpBenchmark(ABC):
     extras: tuple[str, ...] = ("bench",)
     random: bool = False
     item: str = ""
+    data: tuple[str, ...] = ()
+    calls: str = ""
+    quick_memory: bool = True
 
     @abstractmethod
     def grid(self, quick: bool) -> list[Case]:
@@ -105,6 +112,12 @@ class OpBenchmark(ABC):
     @abstractmethod
     def check(self, shape: tuple[int, ...], parameters: Mapping[str, float]) -> None:
         """InputError, naming the option, for a shape or parameter that makes no case."""
+
+    def check_data(self, shape: tuple[int, ...], data: str) -> None:
+        """InputError when there are no such rows, or none of this shape."""
+        if data not in self.data:
+            known = ", ".join(self.data) or "none"
+            raise InputError(f"--data: of {self.name} wanted one of {known}, got {data!r}")
 
     @abstractmethod
     def inputs(self, case: Case, kind: str, seed: int = 0) -> tuple[Tensor, ...]:
@@ -126,6 +139,14 @@ class OpBenchmark(ABC):
         """How far everyone is from the truth where all are given the same draws."""
         raise NotImplementedError(f"{self.name} is not random")
 
+    def unit(self, case: Case) -> float | None:
+        """Flops of the matrix product that `units` of the implementations count, if they do."""
+        return None
+
+    def kinds(self, case: Case) -> tuple[str, ...]:
+        """The kinds of inputs of a case; the first is timed."""
+        return (case.data,) if case.data else self.input_kinds
+
     def modes(self, case: Case) -> tuple[str, ...]:
         """What is timed of a case."""
         return (FORWARD, BOTH)
@@ -143,13 +164,16 @@ class OpBenchmark(ABC):
         shapes: Sequence[tuple[int, ...]],
         kinds: Sequence[tuple[str, str]],
         parameters: Mapping[str, float] | None = None,
+        data: str = "",
     ) -> list[Case]:
         """Every shape in every (dtype, precision) of `kinds`; InputError where `check` objects."""
         values = dict(self.parameters) | dict(parameters or {})
         for shape in shapes:
             self.check(shape, values)
+            if data:
+                self.check_data(shape, data)
         return [
-            Case(self.name, shape, dtype, precision, parameters=values)
+            Case(self.name, shape, dtype, precision, parameters=values, data=data)
             for shape in shapes
             for dtype, precision in kinds
         ]
@@ -162,10 +186,19 @@ class OpBenchmark(ABC):
 def operators() -> dict[str, OpBenchmark]:
     """Every benchmarked operator by name."""
     from benchmarks.augment import Augment
+    from benchmarks.clip_loss import ClipLoss
+    from benchmarks.dcl import DCL
+    from benchmarks.info_nce import InfoNCE
     from benchmarks.linear_cross_entropy import LinearCrossEntropy
     from benchmarks.nt_xent import NTXent
+    from benchmarks.retrieval import Retrieval
+    from benchmarks.siglip_loss import SigLIPLoss
+    from benchmarks.supcon import SupCon
 
-    return {op.name: op for op in (NTXent(), LinearCrossEntropy(), Augment())}
+    # Without --op a shape goes to the first that has as many sizes.
+    language, views = (LinearCrossEntropy(), Augment())
+    contrastive = (DCL(), InfoNCE(), Retrieval(), ClipLoss(), SigLIPLoss(), SupCon())
+    return {op.name: op for op in (NTXent(), language, views, *contrastive)}
 
 
 def operator(name: str) -> OpBenchmark:

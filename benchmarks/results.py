@@ -87,13 +87,15 @@ class Results:
 
 
 def told(case: Case, results: Sequence[CaseResult]) -> list[str]:
-    """Those parameters that are not the same in all `results` of the operator: 'masked 0.15'."""
-    others = [one.case.parameters for one in results if one.case.op == case.op]
-    return [
+    """What is not the same in all `results` of the operator: parameters ('masked 0.15'), data."""
+    others = [one.case for one in results if one.case.op == case.op]
+    parameters = [
         f"{name} {value:g}"
         for name, value in case.parameters.items()
-        if any(other.get(name) != value for other in others)
+        if any(other.parameters.get(name) != value for other in others)
     ]
+    mixed = any(other.data != case.data for other in others)
+    return [*parameters, *([case.data or "random rows"] if mixed else [])]
 
 
 def save(results: Results, path: Path) -> None:

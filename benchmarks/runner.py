@@ -119,7 +119,7 @@ def run_case(
                 timings += _time(state, mode, budget, rate)
         names = _weighable(op, list(state.functions))
         state.functions.clear()
-    weighed = [name for name in names if not quick or name in QUICK_MEMORY]
+    weighed = [name for name in names if not quick or name in _quick_memory(op)]
     peaks = []
     for name in weighed:
         report(f"{case.title}: memory of {name}")
@@ -132,8 +132,12 @@ def run_case(
 def steps(op: OpBenchmark, case: Case, quick: bool) -> int:
     """How often `run_case` reports at most: the length of a progress bar."""
     names = _weighable(op, [one.name for one in op.implementations])
-    weighed = len(QUICK_MEMORY) if quick else len(names)
+    weighed = len(_quick_memory(op)) if quick else len(names)
     return weighed + (0 if case.memory_only else 1 + len(op.modes(case)))
+
+
+def _quick_memory(op: OpBenchmark) -> tuple[str, ...]:
+    return QUICK_MEMORY if op.quick_memory else ()
 
 
 def _weighable(op: OpBenchmark, names: list[str]) -> list[str]:
@@ -158,7 +162,8 @@ def _build(state: _Measurement, quick: bool) -> None:
 
 def _why_not(one: Implementation, case: Case, quick: bool) -> str | None:
     if quick and one.full_only:
-        return "left out of --quick, to save the time of compiling it"
+        what = "compiling" if one.compiled else "loading"
+        return f"left out of --quick, to save the time of {what} it"
     return one.cannot_run(case.device) or memory.does_not_fit(one.bytes_needed(case), case.device)
 
 
@@ -166,15 +171,15 @@ def _backend(state: _Measurement) -> str:
     """The name of our implementation that runs: 'cpu' for the C++ kernels, 'chunked' ..."""
     from sslkernels import backends
 
-    inputs = state.op.inputs(state.op.small(state.case), state.op.input_kinds[0])
-    return backends.choose(state.case.op, inputs[0])
+    inputs = state.op.inputs(state.op.small(state.case), state.op.kinds(state.case)[0])
+    return backends.choose(state.op.calls or state.op.name, inputs[0])
 
 
 def _check(state: _Measurement, budget: timing.Budget) -> None:
     """Record the errors; drop what fails, computes another loss or is too slow to be timed."""
     if state.op.random:
         state.exactness = state.op.exactness(state.case)
-    for kind in () if state.op.random else state.op.input_kinds:
+    for kind in () if state.op.random else state.op.kinds(state.case):
         inputs = state.op.inputs(state.case, kind)
         truth = state.op.exact(state.case, inputs)
         for name, function in list(state.functions.items()):
@@ -189,7 +194,7 @@ def _check(state: _Measurement, budget: timing.Budget) -> None:
             different = accuracy.is_different(error, state.case)
             if different is not None:
                 state.skip(name, different)
-    inputs = state.op.inputs(state.case, state.op.input_kinds[0])
+    inputs = state.op.inputs(state.case, state.op.kinds(state.case)[0])
     upstream = state.op.upstream(state.case)
     for name, function in list(state.functions.items()):
         call = partial(loss_and_gradients, function, inputs, upstream)
@@ -212,7 +217,7 @@ def _time(
 ) -> list[Timing]:
     if not state.functions:
         return []
-    inputs = state.op.inputs(state.case, state.op.input_kinds[0])
+    inputs = state.op.inputs(state.case, state.op.kinds(state.case)[0])
     upstream = state.op.upstream(state.case) if mode == BOTH else None
     calls = {name: _call(fn, inputs, mode, upstream) for name, fn in state.functions.items()}
     samples = timing.interleave(calls, budget, state.case.device)

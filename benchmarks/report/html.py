@@ -6,7 +6,7 @@ import re
 from html import escape
 from pathlib import Path
 
-from benchmarks.report.document import Document, Plot, Section, Table, Tile
+from benchmarks.report.parts import Document, Plot, Section, Table, Tile
 
 STYLE = Path(__file__).with_name("style.css")
 

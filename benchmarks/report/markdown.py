@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.report.document import Cell, Document, Section, Table
+from benchmarks.report.parts import Cell, Document, Section, Table
 
 
 def render_markdown(pages: list[Document]) -> str:

@@ -35,6 +35,8 @@ SERIES = {
     "cut-cross-entropy": ("#050309", "--cut", "*"),
     "liger": ("#050401", "--liger", "h"),
     "lightly": ("#050404", "--lightly", "D"),
+    "open-clip": ("#050405", "--lightly", "D"),
+    "sentence-transformers": ("#050406", "--lightly", "D"),
     "metric-learning": ("#050505", "--other", "v"),
     "products": ("#050506", "--yardstick", "d"),
     "batch": ("#050601", "--batch", "P"),

@@ -30,7 +30,12 @@ def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize(
     ("op", "shape", "own"),
-    [("nt_xent", "16x8", "--temperature 0.2"), ("linear_cross_entropy", "32x8x40", "--masked 0.5")],
+    [
+        ("nt_xent", "16x8", "--temperature 0.2"),
+        ("linear_cross_entropy", "32x8x40", "--masked 0.5"),
+        ("clip_loss", "16x8", "--temperature 0.1"),
+        ("supcon", "40x10x8", "--data digits"),
+    ],
 )
 def test_tiny_run_and_report(op: str, shape: str, own: str, tmp_path: Path) -> None:
     out = tmp_path / "run.json"
@@ -96,6 +101,16 @@ def test_tiny_run_with_torch_compile(tmp_path: Path) -> None:
     assert "compile" in {timing.implementation for timing in result.timings}
 
 
+def test_a_shape_goes_to_every_operator_that_is_named() -> None:
+    found = chosen_cases(
+        quick=True, ops=["clip_loss", "nt_xent"], shapes=["16x8"], dtypes=["bfloat16"]
+    )
+    assert [(case.op, case.shape) for case in found] == [
+        ("clip_loss", (16, 8)),
+        ("nt_xent", (16, 8)),
+    ]
+
+
 def test_shapes_and_parameters_go_to_the_operators_that_they_fit() -> None:
     found = chosen_cases(
         quick=True,
@@ -121,6 +136,12 @@ def test_shapes_and_parameters_go_to_the_operators_that_they_fit() -> None:
         (["run", "--shape", "0x8"], "must be at least 1"),
         (["run", "--shape", "8x8", "--temperature", "0"], "--temperature: must be above 0"),
         (["run", "--temperature", "0.2"], "--temperature: the grid has its own"),
+        (["run", "--data", "digits"], "--data: the grid has its own"),
+        (["run", "--shape", "8x8", "--data", "x"], "--data: of nt_xent wanted one of digits"),
+        (
+            ["run", "--op", "supcon", "--shape", "9x3x8"],
+            "--shape: views must be even and at least twice the classes, got 9 and 3",
+        ),
         (["run", "--masked", "1"], "--masked: the grid has its own"),
         (["run", "--shape", "8x8", "--masked", "1"], "--masked: nt_xent has no masked"),
         (["run", "--shape", "8x8x8", "--masked", "0"], "--masked: must be above 0 and at most 1"),

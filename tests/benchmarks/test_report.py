@@ -194,6 +194,45 @@ def test_backward_and_exactness_have_sections(make_results: Callable[..., Result
     assert "Backward" not in {section.title for section in document(make_results()).sections}
 
 
+def _with_clip(run: Results) -> Results:
+    """The first case as if it were CLIP's, on real rows, with a learnt scale."""
+    case = Case("clip_loss", (512, 128), "float32", "high", "cpu", 2, {"temperature": 0.07})
+    first = run.cases[0]
+    errors = [replace(error, scalars=3e-7) for error in first.errors]
+    added = [
+        replace(first, case=replace(case, data=data), errors=errors) for data in ("", "digits")
+    ]
+    return replace(run, cases=[*run.cases, *added])
+
+
+def test_products_real_rows_and_learnt_numbers(make_results: Callable[..., Results]) -> None:
+    page = document(_with_clip(make_results(noise=0.0)))
+    sections = {section.title: section for section in page.sections}
+    (products,) = sections["Matrix products"].tables
+    assert products.columns[4:] == ["products", "useful", "GF/s", "of GEMM"]
+    ours, eager = products.rows[:2]
+    assert [cell.text for cell in eager[2:]] == [
+        "float32 high", "eager PyTorch", "3", "3", "50.0", "40 %",
+    ]  # fmt: skip
+    assert ours[5].text == "3"
+    # Made up: everybody reaches 40 % with what is useful.
+    assert ours[7].text == f"{float(ours[4].text) / 3 * 40:.0f} %"
+    assert {row[0].text for row in products.rows} == {"clip_loss"}
+    assert [row[1].detail for row in products.rows[::3]] == ["random rows", "digits"]
+    (errors,) = sections["Error against float64"].tables
+    assert errors.columns[-1] == "gradient of numbers"
+    assert {row[0].text: row[-1].text for row in errors.rows} == {
+        "nt_xent": "-", "clip_loss": "3.0e-07",
+    }  # fmt: skip
+    assert any(words.startswith("Real rows: digits") for words in page.sections[3].words)
+
+
+def test_without_them_nothing_is_said(make_results: Callable[..., Results]) -> None:
+    sections = {section.title: section for section in document(make_results()).sections}
+    assert "Matrix products" not in sections
+    assert sections["Error against float64"].tables[0].columns[-1] == "gradient"
+
+
 def _warnings(run: Results) -> list[str]:
     words = (word for section in document(run).sections for word in section.words)
     return [word for word in words if word.startswith("Warning")]
