@@ -125,6 +125,8 @@ class TestThreads:
     def test_same_bits_for_any_number(self, dtype):
         if sslkernels.backends.why_not(self.op, "cpu", torch.empty(0)):
             pytest.skip("no C++ kernels here")
+        if torch.backends.cpu.get_cpu_capability() != "AVX512":
+            pytest.skip("the BLAS's products depend on the number of threads")
         variant = {"rows": 700, "columns": 1100, "first": 11}
         pairs = CONTRACT.make(dtype, variant, 1, 40)
         sigmoid = SigLIPContract().make(dtype, SigLIPContract.variants["plain"], 1, 700, 40)
