@@ -40,7 +40,7 @@ class ClipLoss(Contrastive):
     shape_names = ("N", "D")
     parameters: ClassVar[Mapping[str, float]] = {"temperature": 0.07}
     input_note = (
-        "correlated towers are text = image + 0.5 noise, independent ones share nothing; the "
+        "correlated towers are text = image + 1.5 noise, independent ones share nothing; the "
         "scale, 1 / temperature, takes a gradient"
     )
     work_note = (
@@ -77,9 +77,9 @@ class ClipLoss(Contrastive):
 
     def inputs(self, case: Case, kind: str, seed: int = 0) -> tuple[Tensor, ...]:
         """image and text [N, D], and the scale, 0-dim."""
-        image, text = contrastive.paired_rows(kind, *case.shape, seed=seed)
+        image, text = contrastive.towers(case, kind, seed)
         scale = contrastive.number(case, 1.0 / case.parameters["temperature"])
-        return contrastive.leaf(case, image), contrastive.leaf(case, text), scale
+        return image, text, scale
 
     def exact(self, case: Case, inputs: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Loss and gradients in float64 on the CPU, of the inputs as rounded to the dtype."""

@@ -17,6 +17,8 @@ from benchmarks.registry import BOTH, EAGER, OURS, Function, Implementation, OpB
 
 KINDS = [("bfloat16", "highest"), ("float32", "highest"), ("float32", "high")]
 BLOCK_ROWS = 1024
+# Closer towers, at the temperatures that they are trained with, would have no loss left.
+TOWERS_NOISE = 1.5
 
 
 def dense(
@@ -54,7 +56,9 @@ def ours(
     return Implementation(OURS, "sslkernels", build, bytes_needed, units=units)
 
 
-def paired_rows(kind: str, count: int, dim: int, seed: int) -> tuple[Tensor, Tensor]:
+def paired_rows(
+    kind: str, count: int, dim: int, seed: int, noise: float = 0.5
+) -> tuple[Tensor, Tensor]:
     """Two float32 tensors [count, dim] whose rows belong together, as `kind` says."""
     if kind in real.DATA:
         pairs = real.pairs(kind, count, dim, seed)
@@ -62,7 +66,14 @@ def paired_rows(kind: str, count: int, dim: int, seed: int) -> tuple[Tensor, Ten
     generator = torch.Generator().manual_seed(seed)
     first = torch.randn(count, dim, generator=generator)
     second = torch.randn(count, dim, generator=generator)
-    return first, first + 0.5 * second if kind == "correlated" else second
+    return first, first + noise * second if kind == "correlated" else second
+
+
+def towers(case: Case, kind: str, seed: int) -> tuple[Tensor, Tensor]:
+    """Leaves of two encoders [N, D]; "correlated" ones are the first + TOWERS_NOISE noise."""
+    count, dim = case.shape
+    first, second = paired_rows(kind, count, dim, seed, TOWERS_NOISE)
+    return leaf(case, first), leaf(case, second)
 
 
 def leaf(case: Case, rows: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ class Retrieval(Contrastive):
     shape_names = ("N", "D")
     parameters: ClassVar[Mapping[str, float]] = {"temperature": 0.05}
     input_note = (
-        "correlated documents are query + 0.5 noise, independent ones share nothing with it"
+        "correlated documents are query + 1.5 noise, independent ones share nothing with it"
     )
     work_note = (
         "One product is 2 N^2 D flops. The forward needs one and forward + backward three "
@@ -76,8 +76,7 @@ class Retrieval(Contrastive):
 
     def inputs(self, case: Case, kind: str, seed: int = 0) -> tuple[Tensor, ...]:
         """query and document, [N, D]."""
-        query, document = contrastive.paired_rows(kind, *case.shape, seed=seed)
-        return contrastive.leaf(case, query), contrastive.leaf(case, document)
+        return contrastive.towers(case, kind, seed)
 
     def exact(self, case: Case, inputs: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Loss and gradients in float64 on the CPU, of the inputs as rounded to the dtype."""

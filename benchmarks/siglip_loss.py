@@ -38,7 +38,7 @@ class SigLIPLoss(Contrastive):
     title = "SigLIP's loss"
     shape_names = ("N", "D")
     input_note = (
-        "correlated towers are text = image + 0.5 noise, independent ones share nothing; the "
+        "correlated towers are text = image + 1.5 noise, independent ones share nothing; the "
         f"scale, 1 / temperature, and the bias, {BIAS:g}, take a gradient"
     )
     work_note = (
@@ -71,10 +71,10 @@ class SigLIPLoss(Contrastive):
 
     def inputs(self, case: Case, kind: str, seed: int = 0) -> tuple[Tensor, ...]:
         """image and text [N, D], the scale and the bias, 0-dim."""
-        image, text = contrastive.paired_rows(kind, *case.shape, seed=seed)
+        image, text = contrastive.towers(case, kind, seed)
         scale = contrastive.number(case, 1.0 / case.parameters["temperature"])
         bias = contrastive.number(case, BIAS)
-        return contrastive.leaf(case, image), contrastive.leaf(case, text), scale, bias
+        return image, text, scale, bias
 
     def exact(self, case: Case, inputs: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Loss and gradients in float64 on the CPU, of the inputs as rounded to the dtype."""

@@ -154,7 +154,8 @@ def errors(run: Results) -> str | None:
             axis.set_xscale("log")
             axis.set_title(f"relative error of the {quantity}", loc="left")
         axes[0].set_yticks(
-            range(len(results)), [f"{r.case.shape_text}  {r.case.kind}" for r in results]
+            range(len(results)),
+            [f"{r.case.shape_text}  {r.case.kind}  {r.case.data}".rstrip() for r in results],
         )
         axes[0].invert_yaxis()
         _legend(figure, _labels(run, names), lines=True)
@@ -167,8 +168,8 @@ def _against_rows(
     unit: Callable[[float, Callable[[float], str]], str],
     base: int,
 ) -> str | None:
-    """Log-log lines over the first size, at the most frequent remaining sizes."""
-    results = [r for r in run.cases if points(r)]
+    """Log-log lines over the first size, at the most frequent remaining sizes, of random rows."""
+    results = [r for r in run.cases if points(r) and not r.case.data]
     if not results:
         return None
     rest, _ = Counter(r.case.shape[1:] for r in results).most_common(1)[0]

@@ -24,7 +24,8 @@ def skipped_section(run: Results) -> Section | None:
         reasons: dict[tuple[str, str], list[str]] = {}
         for result in part.cases:
             for skip in result.skipped:
-                where = f"{result.case.shape_text} {result.case.kind}"
+                case = result.case
+                where = f"{case.shape_text} {case.kind} {case.data}".rstrip()
                 reasons.setdefault((skip.implementation, skip.reason), []).append(where)
         for (name, reason), cases in reasons.items():
             where = "all" if len(cases) == len(part.cases) else ", ".join(cases)
