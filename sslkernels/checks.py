@@ -71,11 +71,20 @@ def constant_vector(
         )
 
 
-def keys(op: str, name: str, value: object, like: Tensor, like_name: str) -> None:
+def keys(
+    op: str,
+    name: str,
+    value: object,
+    like: Tensor,
+    like_name: str,
+    *,
+    may_be_empty: bool = False,
+) -> None:
     """`value` is a matrix with at least one row, and the features and device of `like`."""
     matrix(op, name, value)
     assert isinstance(value, Tensor)
-    if value.shape[0] == 0 or value.shape[1] != like.shape[-1]:
+    empty = value.shape[0] == 0 and not may_be_empty
+    if empty or value.shape[1] != like.shape[-1]:
         raise ValueError(
             f"{op}: {name} must have shape [n, {like.shape[-1]}] with n at least 1, "
             f"got {_shape(value)}"

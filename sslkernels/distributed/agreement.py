@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -111,6 +111,14 @@ def agree(
     if sum(counts) == 0:
         raise ValueError(f"{op}: no rank of group has a row")
     return Shares(group, rank, counts, op)
+
+
+def shares_of(rows: int, shares: Shares) -> Shares:
+    """How other rows, this rank having `rows`, lie on the ranks of `shares`; all must come here."""
+    mine = torch.tensor([rows], device=_device(shares.group))
+    with meeting(shares.op, shares.group):
+        counts = collectives.all_gather(mine, shares.group).tolist()
+    return replace(shares, counts=tuple(counts))
 
 
 def _compare(op: str, facts: Sequence[dict[str, Any]]) -> None:

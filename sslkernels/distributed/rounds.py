@@ -20,7 +20,7 @@ def round_trip(
 
     In each of as many steps as there are ranks a rank sends its block to the next one, and the next
     block, and the sums that belong to the one at hand, come in while `visit` works. No rank holds
-    more than two blocks and two of their sums.
+    more than its own block, two others and their sums.
 
     Args:
         shares: from `agree`; every rank must come here.

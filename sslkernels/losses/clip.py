@@ -49,7 +49,8 @@ def clip_loss(
             by the number of ranks. Every rank must call, and call backward. Breaks the graph of
             torch.compile.
         exchange: with group, how the ranks' keys meet: "gather", all on every rank; or "ring", in
-            turn, so that no rank holds more than two blocks of them, for 8 products instead of 6.
+            turn, so that a rank holds no more than its own and two others', for 8 products instead
+            of 6.
 
     Returns:
         The loss, 0-dim; float64 for float64 inputs, else float32.

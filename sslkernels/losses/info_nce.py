@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslkernels import backends, checks
+from sslkernels import backends, checks, distributed
+from sslkernels.losses import joint
 from sslkernels.losses.rows import inverse, reduce, row_dots, unit_rows
 from sslkernels.similarity import terms
 from sslkernels.similarity.excluding import logsumexp_excluding
@@ -25,6 +28,8 @@ def info_nce(
     bias: Tensor | None = None,
     ids: Tensor | None = None,
     negative_ids: Tensor | None = None,
+    group: object | None = None,
+    exchange: str = "gather",
 ) -> Tensor:
     """Cross entropy of picking each query's positive among its keys.
 
@@ -53,6 +58,18 @@ def info_nce(
             of the row's sum unless it is the row's own positive. The rows that this concerns take
             a path in plain PyTorch.
         negative_ids: [K] integers, the ids of the negatives; goes with ids and negatives.
+        group: a `torch.distributed` process group, `torch.distributed.group.WORLD` for all ranks:
+            the loss of the joint batch of its ranks, which may bring different numbers of rows,
+            or none. The positives of all ranks are keys, and with in_batch the negatives of all
+            ranks (retrieval); without it the negatives are those of the rank's own rows alone, and
+            the joint batch's where each rank has the same ones (a queue). bias and ids are of this
+            rank's keys. Each rank returns its own rows' part. For "mean" the average over the
+            ranks, of the losses as of all gradients, is that of one process with the joint batch,
+            which is what DistributedDataParallel makes of it; where gradients are summed instead,
+            divide the loss by the number of ranks. For "sum" it is the sum over the ranks. Every
+            rank must call, and call backward. Breaks the graph of torch.compile.
+        exchange: with group, how the ranks' keys meet: "gather", all on every rank; or "ring", in
+            turn, so that a rank holds no more than its own and two others', without ids.
 
     Returns:
         The loss, 0-dim or [N] for "none"; float64 for float64 inputs, else float32. It is 0, with
@@ -63,25 +80,34 @@ def info_nce(
         ValueError: query and positive are not 2-D, are empty, or differ in shape; negatives of
             another width or none; a bias or ids of another length; ids without negative_ids
             beside negatives, or negative_ids without ids and negatives; different devices; a
-            temperature that is not positive and finite; an unknown reduction.
-        RuntimeError: a second derivative was asked for.
+            temperature that is not positive and finite; an unknown reduction or exchange; ids with
+            the ring; a group that was destroyed or that this process is not in; on every rank
+            alike, ranks that differ in the width of their rows, in an argument, or in what requires
+            a gradient.
+        RuntimeError: a second derivative was asked for; another rank's arguments are wrong; other
+            ranks, which it names, did not call within the timeout of group.
 
     Papers: CPC, arXiv 1807.03748; MoCo, arXiv 1911.05722; log-Q correction: Sampling-Bias-Corrected
     Neural Modeling, RecSys 2019.
     """
-    op = "info_nce"
-    q, p = checks.views(op, query, positive, "query", "positive")
-    if negatives is not None:
-        checks.keys(op, "negatives", negatives, query, "query")
-        negatives = checks.autocast(negatives)
-        checks.same_dtype(op, "negatives", negatives, "query", q)
-    checks.positive_scalar(op, "temperature", temperature, query, "query")
-    checks.reduction(op, reduction)
-    n = q.shape[0]
-    extra = 0 if negatives is None else negatives.shape[0]
-    if bias is not None:
-        checks.vector(op, "bias", bias, n + extra, query, "query")
-    ids, negative_ids = _checked_ids(ids, negative_ids, negatives, query)
+    if group is not None:
+        return _joint_outside_graphs(
+            query,
+            positive,
+            negatives,
+            temperature,
+            normalize,
+            reduction,
+            in_batch,
+            bias,
+            ids,
+            negative_ids,
+            group,
+            exchange,
+        )
+    q, p, negatives, ids, negative_ids = _checked(
+        query, positive, negatives, temperature, reduction, bias, ids, negative_ids, exchange
+    )
     if normalize:
         q, p = unit_rows(q), unit_rows(p)
         negatives = None if negatives is None else unit_rows(negatives)
@@ -141,15 +167,31 @@ def _among_all(
 ) -> Tensor:
     """The loss of each row where every key counts for every row."""
     keys = p if negatives is None else torch.cat([p, negatives])
-    target = torch.arange(q.shape[0], device=q.device)
-    if ids is None:
-        row = terms.unchecked(q, keys, target, scale, bias)
+    own = torch.arange(q.shape[0], device=q.device)
+    key_ids = ids
+    if ids is not None:  # a copy: torch.compile takes no tensor twice
+        key_ids = ids.clone() if negative_ids is None else torch.cat([ids, negative_ids])
+    return _among_keys(q, p, own, scale, bias, ids, keys, bias, key_ids)
+
+
+def _among_keys(
+    q: Tensor,
+    p: Tensor,
+    own: Tensor,
+    scale: Tensor,
+    bias: Tensor | None,
+    ids: Tensor | None,
+    keys: Tensor,
+    key_bias: Tensor | None,
+    key_ids: Tensor | None,
+) -> Tensor:
+    """The loss of each row against these keys, of which number own_i is its positive."""
+    if ids is None or key_ids is None:
+        row = terms.unchecked(q, keys, own, scale, key_bias)
         return row.lse - row.target_logit
-    # A copy: torch.compile takes no tensor twice.
-    key_ids = ids.clone() if negative_ids is None else torch.cat([ids, negative_ids])
     clash = _occurrences(ids, key_ids) > 1
-    row = terms.unchecked(q, keys, target.masked_fill(clash, -1), scale, bias)
-    others = logsumexp_excluding(q, keys, ids, key_ids, clash, scale, bias)
+    row = terms.unchecked(q, keys, own.masked_fill(clash, -1), scale, key_bias)
+    others = logsumexp_excluding(q, keys, ids, key_ids, clash, scale, key_bias)
     apart = _against(others, _positive_logit(q, p, scale, bias))
     return torch.where(clash, apart, row.lse - row.target_logit)
 
@@ -214,6 +256,149 @@ def _checked_ids(
     shape = (negatives.shape[0],)
     checks.integers("info_nce", "negative_ids", negative_ids, shape, query, "query")
     return ids, negative_ids.to(torch.int64).contiguous()
+
+
+def _checked(
+    query: Tensor,
+    positive: Tensor,
+    negatives: Tensor | None,
+    temperature: float | Tensor,
+    reduction: str,
+    bias: Tensor | None,
+    ids: Tensor | None,
+    negative_ids: Tensor | None,
+    exchange: str,
+    *,
+    empty_rows: bool = False,
+    empty_negatives: bool = False,
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """Query, positive and negatives, cast for autocast, and the ids as int64."""
+    op = "info_nce"
+    q, p = checks.views(op, query, positive, "query", "positive", may_be_empty=empty_rows)
+    if negatives is not None:
+        checks.keys(op, "negatives", negatives, query, "query", may_be_empty=empty_negatives)
+        negatives = checks.autocast(negatives)
+        checks.same_dtype(op, "negatives", negatives, "query", q)
+    checks.positive_scalar(op, "temperature", temperature, query, "query")
+    checks.reduction(op, reduction)
+    joint.check_exchange(op, exchange)
+    extra = 0 if negatives is None else negatives.shape[0]
+    if bias is not None:
+        checks.vector(op, "bias", bias, q.shape[0] + extra, query, "query")
+    return q, p, negatives, *_checked_ids(ids, negative_ids, negatives, query)
+
+
+def _joint(
+    query: Tensor,
+    positive: Tensor,
+    negatives: Tensor | None,
+    temperature: float | Tensor,
+    normalize: bool,
+    reduction: str,
+    in_batch: bool,
+    bias: Tensor | None,
+    ids: Tensor | None,
+    negative_ids: Tensor | None,
+    group: object,
+    exchange: str,
+) -> Tensor:
+    """This rank's part of the loss of the joint batch: its own rows against the keys of all."""
+    checked: list[Any] = []
+
+    def check() -> tuple[int, dict[str, Any]]:
+        checked.extend(
+            _checked(
+                query,
+                positive,
+                negatives,
+                temperature,
+                reduction,
+                bias,
+                ids,
+                negative_ids,
+                exchange,
+                empty_rows=True,
+                empty_negatives=in_batch,
+            )
+        )
+        if ids is not None and exchange == "ring":
+            raise ValueError("info_nce: ids needs exchange='gather'")
+        return query.shape[0], joint.facts(
+            checked[0],
+            # What stays on its rank may differ.
+            query=checked[0] if exchange == "ring" else None,
+            positive=checked[1],
+            negatives=checked[2] if in_batch else negatives is not None,
+            temperature=temperature,
+            bias=bias,
+            ids=ids is not None,
+            normalize=bool(normalize),
+            reduction=reduction,
+            in_batch=bool(in_batch),
+            exchange=exchange,
+        )
+
+    shares = distributed.agree("info_nce", group, check)
+    q, p, negatives, ids, negative_ids = checked
+    if normalize:
+        q, p = unit_rows(q), unit_rows(p)
+        negatives = None if negatives is None else unit_rows(negatives)
+    scale = inverse(temperature, q)
+    if negatives is not None and not in_batch:
+        rows = _against_negatives(q, p, negatives, scale, bias, ids, negative_ids)
+    elif exchange == "ring":
+        rows = _round_the_ring(q, p, negatives, scale, bias, shares)
+    else:
+        own = shares.start + torch.arange(q.shape[0], device=q.device)
+        keys = _of_all_ranks(p, negatives, bias, ids, negative_ids, shares)
+        rows = _among_keys(q, p, own, scale, bias, ids, *keys)
+    return rows if reduction == "none" else rows.sum() * shares.row_weight(reduction)
+
+
+# What the ranks tell each other is data of this call, and no part of a compiled graph.
+_joint_outside_graphs: Any = torch.compiler.disable(_joint)
+
+
+def _round_the_ring(
+    q: Tensor,
+    p: Tensor,
+    negatives: Tensor | None,
+    scale: Tensor,
+    bias: Tensor | None,
+    shares: distributed.Shares,
+) -> Tensor:
+    m = p.shape[0]
+    of_positives, of_negatives = (None, None) if bias is None else (bias[:m], bias[m:])
+    lse = joint.row_lse(q, p, shares, "ring", scale, of_positives)
+    if negatives is not None:
+        apart = distributed.shares_of(negatives.shape[0], shares)
+        lse = lse.logaddexp(joint.row_lse(q, negatives, apart, "ring", scale, of_negatives))
+    return lse - _positive_logit(q, p, scale, bias)
+
+
+def _of_all_ranks(
+    p: Tensor,
+    negatives: Tensor | None,
+    bias: Tensor | None,
+    ids: Tensor | None,
+    negative_ids: Tensor | None,
+    shares: distributed.Shares,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """All positives, then all negatives: keys, biases and ids."""
+    m, gather = p.shape[0], distributed.gather_rows
+    keys = [gather(p, shares)]
+    biases = [] if bias is None else [gather(bias[:m, None], shares)]
+    numbers = [] if ids is None else [gather(ids[:, None], shares)]
+    if negatives is not None:
+        apart = distributed.shares_of(negatives.shape[0], shares)
+        keys.append(gather(negatives, apart))
+        biases += [] if bias is None else [gather(bias[m:, None], apart)]
+        numbers += [] if negative_ids is None else [gather(negative_ids[:, None], apart)]
+    return (
+        torch.cat(keys),
+        torch.cat(biases)[:, 0] if biases else None,
+        torch.cat(numbers)[:, 0] if numbers else None,
+    )
 
 
 backends.compose("info_nce", "logit_terms")

@@ -34,8 +34,7 @@ def facts(rows: Tensor, **arguments: object) -> dict[str, Any]:
     }
     for name, value in arguments.items():
         if isinstance(value, Tensor):
-            common[name] = "a tensor"
-            common[f"gradient of {name}"] = wants_gradient(value)
+            common[name] = "tensor with gradient" if wants_gradient(value) else "tensor"
         else:
             common[name] = value
     return common

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sslkernels import checks
+from sslkernels import checks, distributed
+from sslkernels.losses import joint
 from sslkernels.losses.info_nce import info_nce
 from sslkernels.losses.rows import unit_rows
+
+
+def _of_all_ranks(key: Tensor, queue: Tensor, group: object) -> Tensor:
+    def check() -> tuple[int, dict[str, Any]]:
+        checks.keys("MoCoQueue", "key", key, queue, "the queue")
+        return key.shape[0], joint.facts(key, queue=list(queue.shape))
+
+    return distributed.gather_rows(key, distributed.agree("MoCoQueue", group, check))
+
+
+# What the ranks tell each other is data of this call, and no part of a compiled graph.
+_of_all_ranks_outside_graphs: Any = torch.compiler.disable(_of_all_ranks)
 
 
 class MoCoQueue(nn.Module):
@@ -20,7 +35,7 @@ class MoCoQueue(nn.Module):
 
     The buffers are part of the state dict: `keys` [size, features], at first random unit rows as
     in the paper, and `position`, 0-dim int64, the row that is overwritten next. Nothing here waits
-    for a GPU. One process; each has a queue of its own.
+    for a GPU, but for what the ranks of `enqueue(key, group=...)` tell each other.
 
     Args:
         features: D.
@@ -75,13 +90,24 @@ class MoCoQueue(nn.Module):
         )
 
     @torch.no_grad()
-    def enqueue(self, key: Tensor) -> None:
+    def enqueue(self, key: Tensor, *, group: object | None = None) -> None:
         """Put in the keys [N, D], normalised, in place of the N oldest; N at most `size`.
 
+        With group, a `torch.distributed` process group, those of all its ranks in their order, N in
+        all. Queues that are equal on all ranks at first, as DistributedDataParallel makes them,
+        then stay so.
+
         Raises:
-            TypeError: key is not a dense floating tensor.
-            ValueError: key is not [N, features] with N in [1, size], or on another device.
+            TypeError: key is not a dense floating tensor; group is no process group; the ranks'
+                dtypes differ.
+            ValueError: key is not [N, features] with N in [1, size], or on another device; a group
+                that was destroyed or that this process is not in; ranks whose queues differ in
+                shape.
+            RuntimeError: another rank's arguments are wrong; other ranks, which it names, did not
+                call within the timeout of group.
         """
+        if group is not None:
+            key = _of_all_ranks_outside_graphs(key, self.keys, group)
         checks.keys("MoCoQueue", "key", key, self.keys, "the queue")
         size, n = self.keys.shape[0], key.shape[0]
         if n > size:

@@ -104,7 +104,7 @@ class InfoNCELoss(_TemperatureLoss):
     Args:
         temperature: the temperature, or its first value when it is learnable.
         learnable: train it. The parameter is `log_temperature`, so the temperature stays positive.
-        normalize, reduction, in_batch: as for `sslkernels.info_nce`.
+        normalize, reduction, in_batch, group, exchange: as for `sslkernels.info_nce`.
 
     Shape:
         query, positive [N, D], negatives [K, D]; bias, ids and negative_ids as for
@@ -123,9 +123,12 @@ class InfoNCELoss(_TemperatureLoss):
         normalize: bool = True,
         reduction: str = "mean",
         in_batch: bool = False,
+        group: object | None = None,
+        exchange: str = "gather",
     ) -> None:
         super().__init__(temperature, learnable, normalize, reduction)
         self.in_batch = in_batch
+        self.group, self.exchange = group, exchange
 
     def forward(
         self,
@@ -148,6 +151,8 @@ class InfoNCELoss(_TemperatureLoss):
             bias=bias,
             ids=ids,
             negative_ids=negative_ids,
+            group=self.group,
+            exchange=self.exchange,
         )
 
     def extra_repr(self) -> str:

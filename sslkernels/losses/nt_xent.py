@@ -60,8 +60,8 @@ def nt_xent(
             loss by the number of ranks. For "sum" it is the sum over the ranks. Every rank must
             call, and call backward. Breaks the graph of torch.compile.
         exchange: with group, how the ranks' rows meet: "gather", all on every rank; or "ring", in
-            turn, so that no rank holds more than two blocks of them, for 4 products instead of 3
-            and without return_accuracy.
+            turn, so that a rank holds no more than its own and two others', for 4 products instead
+            of 3 and without return_accuracy.
 
     Returns:
         The loss, 0-dim or [2N] for "none"; float64 for float64 inputs, else float32. With

@@ -48,8 +48,8 @@ def siglip_loss(
             gradients are summed instead, divide the loss by the number of ranks. Every rank must
             call, and call backward. Breaks the graph of torch.compile.
         exchange: with group, how the ranks' keys meet: "gather", all on every rank; or "ring", in
-            turn, so that no rank holds more than two blocks of texts and of their gradients, in
-            one round and for the same products.
+            turn, so that a rank holds no more than its own texts, two others' and their gradients,
+            in one round and for the same products.
 
     Returns:
         The loss, 0-dim; float64 for float64 inputs, else float32.

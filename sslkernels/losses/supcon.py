@@ -52,8 +52,8 @@ def supcon(
             is the sum over the ranks. Every rank must call, and call backward. Costs 3 products of
             this rank's rows with all rows. Breaks the graph of torch.compile.
         exchange: with group, how the ranks' rows meet: "gather", all on every rank; or "ring", in
-            turn, so that no rank holds more than two blocks of them and the sum of each class, for
-            4 products.
+            turn, so that a rank holds no more than its own, two others' and the sum of each class,
+            for 4 products.
 
     Returns:
         The loss, 0-dim or [M] for "none"; float64 for float64 inputs, else float32. The factor

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import sslkernels
-from sslkernels.losses import clip, nt_xent, siglip, supcon
+from sslkernels.losses import clip, info_nce, nt_xent, siglip, supcon
 
 FEATURES, WIDTH = 12, 8
 
@@ -49,6 +49,10 @@ class Head:
         return self.reference(*tensors, **self.settings)
 
     @property
+    def exchanges(self) -> tuple[str, ...]:
+        return ("gather",) if self.settings.get("with_ids") else ("gather", "ring")
+
+    @property
     def reduction(self) -> str:
         return self.settings.get("reduction", "mean")
 
@@ -62,6 +66,34 @@ def by_label(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Used: the sum of the views, so that both get a gradient, labels and the scale."""
     return lambda a, b, labels, scale, bias, **settings: loss(
         a + b, labels, 1.0 / scale, **settings
+    )
+
+
+def retrieval(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Used: all; the negatives are made of the first view."""
+
+    def call(a, b, labels, scale, bias, *, with_bias=False, with_ids=False, **settings):
+        if with_bias:
+            settings["bias"] = bias * torch.cat([b, a]).detach().square().mean(1)
+        if with_ids:
+            settings["ids"], settings["negative_ids"] = labels, labels + 1
+        return loss(a, b, a.tanh(), temperature=1.0 / scale, **settings)
+
+    return call
+
+
+def in_batch(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Used: all but the bias."""
+    return lambda a, b, labels, scale, bias, with_ids=False, **settings: loss(
+        a, b, temperature=1.0 / scale, **({"ids": labels} if with_ids else {}), **settings
+    )
+
+
+def queue(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Used: both views against negatives that are the same on every rank."""
+    keys = torch.randn(7, WIDTH, generator=torch.Generator().manual_seed(9))
+    return lambda a, b, labels, scale, bias, **settings: loss(
+        a, b, keys.to(a.dtype), temperature=1.0 / scale, **settings
     )
 
 
@@ -89,6 +121,21 @@ HEADS = {
         for reduction in ("mean", "sum", "none")
     },
 }
+
+for name, use, settings in (
+    ("in batch", in_batch, {}),
+    ("in batch none", in_batch, {"reduction": "none"}),
+    ("in batch with ids", in_batch, {"with_ids": True}),
+    ("negatives", retrieval, {"in_batch": True, "with_bias": True}),
+    ("negatives sum", retrieval, {"in_batch": True, "reduction": "sum"}),
+    (
+        "negatives with ids",
+        retrieval,
+        {"in_batch": True, "with_bias": True, "with_ids": True},
+    ),
+    ("queue", queue, {}),
+):
+    HEADS[f"info_nce {name}"] = Head(use(sslkernels.info_nce), use(info_nce.reference), settings)
 
 SHARES = {
     "even": lambda rank: 6,
