@@ -163,7 +163,7 @@ class _SigmoidLoss(Function):
             sums, found = (total, dq, dscale, dbias), (value, more_dq, more_dscale, more_dbias)
             for x, more in zip(sums, found, strict=True):
                 x.add_(more)
-            return [dk] if ctx.needs_input_grad[1] else ()
+            return [dk.to(dtype)] if ctx.needs_input_grad[1] else ()
 
         home = round_trip(shares, [k], visit)
         if wanted:

@@ -142,8 +142,9 @@ def _joint(
     if exchange == "ring":
         total = ring.sigmoid_loss_sum(q, k, shares, logit_scale, logit_bias)
     else:
-        texts = distributed.gather_rows(k, shares)
-        total = sigmoid_loss_sum(q, texts, logit_scale, logit_bias, shares.start)
+        # This rank's own first: row i of both is a pair.
+        texts = distributed.gather_rows(k, shares).roll(-shares.start, 0)
+        total = sigmoid_loss_sum(q, texts, logit_scale, logit_bias)
     return total * shares.row_weight("mean")
 
 

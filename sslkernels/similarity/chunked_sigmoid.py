@@ -31,7 +31,10 @@ def _pairs(tile: Tensor, first: int, rows: slice, columns: slice) -> Tensor:
 def sigmoid_loss_forward(
     q: Tensor, k: Tensor, scale: Tensor, bias: Tensor, first: int = 0
 ) -> Tensor:
-    """The sum over all pairs, 0-dim, in the accumulation dtype."""
+    """The sum over all pairs, 0-dim, in the accumulation dtype.
+
+    Key i + first belongs to row i; from `first` = n on no key belongs to any.
+    """
     q, k, scale, _ = chunked.wide(q, k, scale, None)
     total = q.new_zeros(())
     with torch.autocast(q.device.type, enabled=False):

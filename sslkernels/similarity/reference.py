@@ -144,15 +144,9 @@ def logsumexp_excluding(
 
 
 def sigmoid_loss_sum(
-    q: Tensor,
-    k: Tensor,
-    scale: float | Tensor = 1.0,
-    bias: float | Tensor = 0.0,
-    first: int = 0,
+    q: Tensor, k: Tensor, scale: float | Tensor = 1.0, bias: float | Tensor = 0.0
 ) -> Tensor:
-    """-sum_ij log sigmoid(y_ij s_ij), y_ij 1 for j = i + first and else -1."""
+    """-sum_ij log sigmoid(y_ij s_ij), y_ij 1 for i = j and else -1."""
     s = logits(q, k, scale=scale) + bias
-    row = torch.arange(s.shape[0], device=s.device)
-    pair = row[:, None] + first == torch.arange(s.shape[1], device=s.device)
-    sign = 2.0 * pair.to(s.dtype) - 1.0
+    sign = 2.0 * torch.eye(*s.shape, dtype=s.dtype, device=s.device) - 1.0
     return -torch.nn.functional.logsigmoid(sign * s).sum()

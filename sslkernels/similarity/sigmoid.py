@@ -16,18 +16,15 @@ from sslkernels.similarity import chunked_sigmoid, reference
 from sslkernels.similarity.op import scale_tensor
 
 
-def sigmoid_loss_sum(
-    q: Tensor, k: Tensor, scale: float | Tensor, bias: float | Tensor, first: int = 0
-) -> Tensor:
+def sigmoid_loss_sum(q: Tensor, k: Tensor, scale: float | Tensor, bias: float | Tensor) -> Tensor:
     """`-sum_ij log sigmoid(y_ij s_ij)`, with s_ij = scale * <q_i, k_j> + bias.
 
-    y_ij is 1 for j = i + first, else -1. Differentiable once in q, k, scale and bias. Where a
-    gradient is wanted it is computed together with the value, from the same logits: 3 products
-    instead of 4. Arguments are not checked here.
+    y_ij is 1 for i = j, else -1. Differentiable once in q, k, scale and bias. Where a gradient is
+    wanted it is computed together with the value, from the same logits: 3 products instead of 4.
+    Arguments are not checked here.
 
     Args:
-        q, k: [M, D] and [n, D] of one dtype.
-        first: which key belongs to the first row; from n on no row has one.
+        q, k: [M, D] and [n, D] of one dtype, n at least M.
         scale, bias: floats, or floating tensors with one element to get their gradients.
 
     Returns:
@@ -41,13 +38,13 @@ def sigmoid_loss_sum(
     scale, bias = scale_tensor(scale, q), scale_tensor(bias, q)
     if name == "reference":
         with torch.autocast(q.device.type, enabled=False):
-            return reference.sigmoid_loss_sum(q.to(dtype), k.to(dtype), scale, bias, first)
+            return reference.sigmoid_loss_sum(q.to(dtype), k.to(dtype), scale, bias)
     # Inside vmap requires_grad may read False although a gradient is wanted: the other path is
     # differentiable all the same.
     wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, scale, bias))
     if wanted:
-        return apply(_OnePass, q, k, scale, bias, first)[0]
-    return apply(_SigmoidLoss, q, k, scale, bias, first)
+        return apply(_OnePass, q, k, scale, bias)[0]
+    return apply(_SigmoidLoss, q, k, scale, bias)
 
 
 class _SigmoidLoss(Function):
@@ -56,20 +53,19 @@ class _SigmoidLoss(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(q, k, scale, bias, first):
-        return torch.ops.sslkernels_chunked.sigmoid_loss_forward.default(q, k, scale, bias, first)
+    def forward(q, k, scale, bias):
+        return torch.ops.sslkernels_chunked.sigmoid_loss_forward.default(q, k, scale, bias)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        *tensors, ctx.first = inputs
-        ctx.save_for_backward(*tensors)
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx, *grads):
         inputs = ctx.saved_tensors
         operator = torch.ops.sslkernels_chunked.sigmoid_loss_forward_backward.default
-        _, *gradients = operator(*(x.detach() for x in inputs), ctx.first)
-        return *apply_in_backward(_Backward, grads[0], *gradients, *inputs), None
+        _, *gradients = operator(*(x.detach() for x in inputs))
+        return apply_in_backward(_Backward, grads[0], *gradients, *inputs)
 
 
 class _OnePass(Function):
@@ -82,22 +78,22 @@ class _OnePass(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(q, k, scale, bias, first):
+    def forward(q, k, scale, bias):
         operator = torch.ops.sslkernels_chunked.sigmoid_loss_forward_backward.default
-        return operator(q, k, scale, bias, first)
+        return operator(q, k, scale, bias)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
         _, *gradients = output
         ctx.mark_non_differentiable(*gradients)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*gradients, *inputs[:4])
+        ctx.save_for_backward(*gradients, *inputs)
 
     @staticmethod
     def backward(ctx, *grads):
         if grads[0] is None:
-            return (None,) * 5
-        return *apply_in_backward(_Backward, grads[0], *ctx.saved_tensors), None
+            return (None,) * 4
+        return apply_in_backward(_Backward, grads[0], *ctx.saved_tensors)
 
 
 class _Backward(Function):
