@@ -20,7 +20,7 @@ from tests.distributed.spawn import spawn
 
 WIDTH = 64
 CLASSES = 10
-DTYPES = (torch.float32, torch.bfloat16)
+BATCHES = ((torch.float32, False), (torch.bfloat16, True))  # dtype, uneven shares
 EXCHANGES = ("gather", "ring")
 FRAME = 320  # no less than what gloo adds to a message
 BYTES_ACKED = 120  # offset of tcpi_bytes_acked in struct tcp_info: what was sent, once
@@ -81,7 +81,7 @@ def worker(rank: int, folder: str) -> dict:
         while store.add("met", 0) < meetings:
             time.sleep(0.01)
 
-    for dtype, exchange, uneven, name in itertools.product(DTYPES, EXCHANGES, (False, True), HEADS):
+    for (dtype, uneven), exchange, name in itertools.product(BATCHES, EXCHANGES, HEADS):
         z = torch.randn(2, samples(rank, uneven), WIDTH, dtype=dtype).unbind()
         for gradient in (False, True):
             views = [x.detach().requires_grad_(gradient) for x in z]

@@ -27,7 +27,11 @@ def value(x: Tensor, everything: Tensor) -> Tensor:
     return (x @ everything.T).pow(3).sum() + everything[0].sum()
 
 
-def worker(rank: int, counts: tuple[int, ...]) -> dict:
+def worker(rank: int) -> dict:
+    return {name: of_shares(rank, counts) for name, counts in COUNTS.items()}
+
+
+def of_shares(rank: int, counts: tuple[int, ...]) -> dict:
     shares = Shares(dist.group.WORLD, rank, counts)
     x = rows(rank, counts).requires_grad_()
     everything = gather_rows(x, shares)
@@ -64,10 +68,14 @@ def trip(shares: Shares, x: Tensor) -> dict:
     return {"seen": seen, "alive": alive, "home": home, "nothing": nothing}
 
 
-@pytest.fixture(scope="module", params=COUNTS)
-def ranks(request, tmp_path_factory):
-    counts = COUNTS[request.param]
-    return counts, spawn(worker, len(counts), tmp_path_factory.mktemp("ranks"), counts)
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory):
+    return spawn(worker, 3, tmp_path_factory.mktemp("ranks"))
+
+
+@pytest.fixture(params=COUNTS)
+def ranks(request, everything):
+    return COUNTS[request.param], [results[request.param] for results in everything]
 
 
 def test_rows_and_derivatives(ranks):
