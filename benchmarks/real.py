@@ -23,7 +23,7 @@ NOTE = (
     "digits and fashion-mnist are two augmented views of each image, centred and taken to D "
     "features by a fixed random matrix, with its class as the label; an image comes again, in "
     "other views, where a batch has more samples than there are images. sentences are names of "
-    "classes and functions of Python's library and the first paragraph of their documentation, "
+    "classes and functions of Python's library and the first sentence of their documentation, "
     "embedded by all-MiniLM-L6-v2"
 )
 SENTENCE_DIM = 384
@@ -137,6 +137,6 @@ def _documented(file: Path) -> Iterator[tuple[str, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             text = ast.get_docstring(node) or ""
-            first = " ".join(text.split("\n\n")[0].split())
+            first = " ".join(text.split("\n\n")[0].split()).split(". ")[0]
             if len(first) > 20:
-                yield node.name, first[:400]
+                yield node.name, first[:160]
