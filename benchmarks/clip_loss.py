@@ -51,7 +51,7 @@ class ClipLoss(Contrastive):
     extras = ("bench", "rivals")
     quick_memory = True
     implementations = (
-        contrastive.ours(_build_ours, contrastive.linear_bytes, units=8),
+        contrastive.ours(_build_ours, contrastive.linear_bytes, units=4),
         *contrastive.dense(_build_eager, contrastive.square_bytes(6), units=3),
         Implementation(
             "open-clip",

@@ -74,7 +74,7 @@ class InfoNCE(Contrastive):
     useful: ClassVar[Mapping[str, float]] = {"forward": 1.0, BOTH: 2.0}
     compared = (EAGER, "compile", "compile-dynamic", "lightly")
     implementations = (
-        contrastive.ours(_build_ours, contrastive.linear_bytes, units=4),
+        contrastive.ours(_build_ours, contrastive.linear_bytes, units=2),
         *contrastive.dense(_build_eager, _dense_bytes, units=2),
         Implementation(
             "lightly",
