@@ -13,14 +13,24 @@ from sslkernels import checks
 from sslkernels.augment import AugmentPolicy, arguments, augment
 from sslkernels.losses.linear_cross_entropy import linear_cross_entropy
 from sslkernels.losses.moco_queue import MoCoQueue
-from sslkernels.losses.modules import CLIPLoss, InfoNCELoss, NTXentLoss, SigLIPLoss, SupConLoss
+from sslkernels.losses.modules import (
+    CLIPLoss,
+    HardNegativeNTXentLoss,
+    InfoNCELoss,
+    NCELoss,
+    NTXentLoss,
+    SigLIPLoss,
+    SupConLoss,
+)
 
 __all__ = [
     "Augment",
     "CLIPLoss",
+    "HardNegativeNTXentLoss",
     "InfoNCELoss",
     "LinearCrossEntropyLoss",
     "MoCoQueue",
+    "NCELoss",
     "NTXentLoss",
     "SigLIPLoss",
     "SupConLoss",
