@@ -13,6 +13,8 @@ from sslkernels.augment import (
 )
 from sslkernels.backends import backend, explain
 from sslkernels.losses.clip import clip_loss
+from sslkernels.losses.cosine import byol_loss, simsiam_loss
+from sslkernels.losses.decorrelation import barlow_twins_loss, vicreg_loss
 from sslkernels.losses.distillation import distillation_loss
 from sslkernels.losses.hard_negatives import hard_negative_nt_xent
 from sslkernels.losses.info_nce import info_nce
@@ -40,6 +42,8 @@ __all__ = [
     "apply_to_masks",
     "augment",
     "backend",
+    "barlow_twins_loss",
+    "byol_loss",
     "causal_lm_loss",
     "clip_loss",
     "distillation_loss",
@@ -60,5 +64,7 @@ __all__ = [
     "show_grid",
     "siglip_loss",
     "similarity",
+    "simsiam_loss",
     "supcon",
+    "vicreg_loss",
 ]

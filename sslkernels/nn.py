@@ -22,9 +22,12 @@ from sslkernels.losses.modules import (
     SigLIPLoss,
     SupConLoss,
 )
+from sslkernels.losses.plain_modules import BarlowTwinsLoss, BYOLLoss, SimSiamLoss, VICRegLoss
 
 __all__ = [
     "Augment",
+    "BYOLLoss",
+    "BarlowTwinsLoss",
     "CLIPLoss",
     "HardNegativeNTXentLoss",
     "InfoNCELoss",
@@ -33,7 +36,9 @@ __all__ = [
     "NCELoss",
     "NTXentLoss",
     "SigLIPLoss",
+    "SimSiamLoss",
     "SupConLoss",
+    "VICRegLoss",
 ]
 
 
