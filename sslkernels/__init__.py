@@ -13,7 +13,10 @@ from sslkernels.augment import (
 )
 from sslkernels.backends import backend, explain
 from sslkernels.losses.clip import clip_loss
+from sslkernels.losses.cosine import byol_loss, simsiam_loss
+from sslkernels.losses.decorrelation import barlow_twins_loss, vicreg_loss
 from sslkernels.losses.distillation import distillation_loss
+from sslkernels.losses.hard_negatives import hard_negative_nt_xent
 from sslkernels.losses.info_nce import info_nce
 from sslkernels.losses.language_modeling import (
     causal_lm_loss,
@@ -21,6 +24,7 @@ from sslkernels.losses.language_modeling import (
     next_sentence_loss,
 )
 from sslkernels.losses.linear_cross_entropy import linear_cross_entropy
+from sslkernels.losses.nce import nce_loss
 from sslkernels.losses.nt_xent import nt_xent
 from sslkernels.losses.siglip import siglip_loss
 from sslkernels.losses.supcon import supcon
@@ -38,17 +42,21 @@ __all__ = [
     "apply_to_masks",
     "augment",
     "backend",
+    "barlow_twins_loss",
+    "byol_loss",
     "causal_lm_loss",
     "clip_loss",
     "distillation_loss",
     "distributed",
     "explain",
+    "hard_negative_nt_xent",
     "info_nce",
     "linear_cross_entropy",
     "losses",
     "mask_tokens",
     "masked_lm_loss",
     "masking",
+    "nce_loss",
     "next_sentence_loss",
     "nn",
     "nt_xent",
@@ -56,5 +64,7 @@ __all__ = [
     "show_grid",
     "siglip_loss",
     "similarity",
+    "simsiam_loss",
     "supcon",
+    "vicreg_loss",
 ]

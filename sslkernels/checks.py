@@ -51,10 +51,18 @@ def matrix(op: str, name: str, value: object) -> None:
 
 def vector(op: str, name: str, value: object, length: int, like: Tensor, like_name: str) -> None:
     """`value` is a dense floating vector of `length` on the device of `like`."""
+    floats(op, name, value, (length,), like, like_name)
+
+
+def floats(
+    op: str, name: str, value: object, shape: Sequence[int], like: Tensor, like_name: str
+) -> None:
+    """`value` is a dense floating tensor of this shape on the device of `like`."""
     tensor(op, name, value)
     assert isinstance(value, Tensor)
-    if value.dim() != 1 or value.shape[0] != length:
-        raise ValueError(f"{op}: {name} must have shape [{length}], got {_shape(value)}")
+    if tuple(value.shape) != tuple(shape):
+        wanted = ", ".join(str(size) for size in shape)
+        raise ValueError(f"{op}: {name} must have shape [{wanted}], got {_shape(value)}")
     floating(op, name, value)
     same_device(op, name, value, like_name, like)
 
@@ -89,6 +97,20 @@ def keys(
             f"{op}: {name} must have shape [n, {like.shape[-1]}] with n at least 1, "
             f"got {_shape(value)}"
         )
+    same_device(op, name, value, like_name, like)
+
+
+def row_keys(op: str, name: str, value: object, like: Tensor, like_name: str) -> None:
+    """`value` [N, K, D] is dense and floating: K keys for each row of `like`, on its device."""
+    tensor(op, name, value)
+    assert isinstance(value, Tensor)
+    n, d = like.shape
+    if value.dim() != 3 or value.shape[0] != n or value.shape[1] == 0 or value.shape[2] != d:
+        raise ValueError(
+            f"{op}: {name} must have shape [{n}, K, {d}] with K at least 1 where each row has its "
+            f"own, got {_shape(value)}"
+        )
+    floating(op, name, value)
     same_device(op, name, value, like_name, like)
 
 
@@ -231,6 +253,13 @@ def number(op: str, name: str, value: object, lowest: float, highest: float) -> 
     if not (lowest <= value <= highest and math.isfinite(value)):
         wanted = "at least 0 and finite" if highest == math.inf else f"in [{lowest}, {highest}]"
         raise ValueError(f"{op}: {name} must be {wanted}, got {value}")
+
+
+def fraction(op: str, name: str, value: object) -> None:
+    """`value` is a number in [0, 1), and no tensor."""
+    number(op, name, value, 0.0, 1.0)
+    if value == 1.0:
+        raise ValueError(f"{op}: {name} must be below 1, got {value}")
 
 
 def positive_number(op: str, name: str, value: object) -> None:

@@ -13,17 +13,32 @@ from sslkernels import checks
 from sslkernels.augment import AugmentPolicy, arguments, augment
 from sslkernels.losses.linear_cross_entropy import linear_cross_entropy
 from sslkernels.losses.moco_queue import MoCoQueue
-from sslkernels.losses.modules import CLIPLoss, InfoNCELoss, NTXentLoss, SigLIPLoss, SupConLoss
+from sslkernels.losses.modules import (
+    CLIPLoss,
+    HardNegativeNTXentLoss,
+    InfoNCELoss,
+    NCELoss,
+    NTXentLoss,
+    SigLIPLoss,
+    SupConLoss,
+)
+from sslkernels.losses.plain_modules import BarlowTwinsLoss, BYOLLoss, SimSiamLoss, VICRegLoss
 
 __all__ = [
     "Augment",
+    "BYOLLoss",
+    "BarlowTwinsLoss",
     "CLIPLoss",
+    "HardNegativeNTXentLoss",
     "InfoNCELoss",
     "LinearCrossEntropyLoss",
     "MoCoQueue",
+    "NCELoss",
     "NTXentLoss",
     "SigLIPLoss",
+    "SimSiamLoss",
     "SupConLoss",
+    "VICRegLoss",
 ]
 
 

@@ -22,8 +22,10 @@ from torch import Tensor
 import sslkernels
 from sslkernels import AugmentPolicy, backends, native
 from sslkernels.losses import clip as clip_module
+from sslkernels.losses import hard_negatives as hard_negatives_module
 from sslkernels.losses import info_nce as info_nce_module
 from sslkernels.losses import linear_cross_entropy as linear_cross_entropy_module
+from sslkernels.losses import nce as nce_module
 from sslkernels.losses import nt_xent as nt_xent_module
 from sslkernels.losses import siglip as siglip_module
 from sslkernels.losses import supcon as supcon_module
@@ -120,6 +122,18 @@ CASES = (
         lambda q, p, n, b: sslkernels.info_nce(q, p, n, temperature=0.2, bias=b),
         lambda q, p, n, b: info_nce_module.reference(q, p, n, temperature=0.2, bias=b),
         ((ROWS, FEATURES), (ROWS, FEATURES), (ROWS - 30, FEATURES), (2 * ROWS - 30,)),
+    ),
+    Case(
+        "hard_negative_nt_xent",
+        lambda z1, z2: sslkernels.hard_negative_nt_xent(z1, z2, 0.5),
+        lambda z1, z2: hard_negatives_module.reference(z1, z2, 0.5),
+        ((ROWS, FEATURES), (ROWS, FEATURES)),
+    ),
+    Case(
+        "nce_loss",
+        lambda q, p, n: sslkernels.nce_loss(q, p, n, scale=0.3),
+        lambda q, p, n: nce_module.reference(q, p, n, scale=0.3),
+        ((ROWS, FEATURES), (ROWS, FEATURES), (ROWS - 30, FEATURES)),
     ),
     Case(
         "clip_loss",

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslkernels import backends, checks, distributed
-from sslkernels.losses import joint
-from sslkernels.losses.rows import inverse, reduce, row_dots, unit_rows
-from sslkernels.similarity import terms
-from sslkernels.similarity.excluding import logsumexp_excluding
-from sslkernels.similarity.fixed_keys import fixed_keys_logsumexp, wants_no_gradient
+from sslkernels import backends
+from sslkernels.checks import accumulate_dtype
+from sslkernels.losses import reweighted
+from sslkernels.losses.info_nce_arguments import OP, Arguments, checked
+from sslkernels.losses.info_nce_joint import loss_outside_graphs
+from sslkernels.losses.negatives import OwnKeys, SharedKeys, joined
+from sslkernels.losses.rows import reduce
+from sslkernels.similarity.row_products import row_products
+from sslkernels.similarity.top1 import top1_hits
 
 
 def info_nce(
@@ -28,9 +33,12 @@ def info_nce(
     bias: Tensor | None = None,
     ids: Tensor | None = None,
     negative_ids: Tensor | None = None,
+    beta: float = 0.0,
+    tau_plus: float = 0.0,
+    return_accuracy: bool = False,
     group: object | None = None,
     exchange: str = "gather",
-) -> Tensor:
+) -> Any:
     """Cross entropy of picking each query's positive among its keys.
 
     With the keys k = [positive; negatives] and s_ij = <query_i, k_j> / temperature + bias_j,
@@ -38,26 +46,43 @@ def info_nce(
     - without negatives, all rows of positive (SimCLR across two encoders, retrieval, CPC);
     - with negatives, its own positive and all negatives (MoCo);
     - with negatives and in_batch, all rows of both (retrieval with hard negatives).
-    No [N, keys] matrix is stored. Costs 4 matrix products of N x keys x D, where dense code costs
-    3 and passes over the matrix: scores, scores again, and the gradients of queries and of keys.
-    Keys that want no gradient save the last; against negatives that want none (MoCo) and without
-    ids 2 products do, as in dense code.
+    Negatives [N, K, D] belong to one row each. No [N, keys] matrix of shared keys is stored. Those
+    cost 4 matrix products of N x keys x D, where dense code costs 3 and passes over the matrix:
+    scores, scores again, and the gradients of queries and of keys. Keys that want no gradient save
+    the last; against negatives that want none (MoCo) and without ids 2 products do, as in dense
+    code. A row's own negatives are a batched product in plain PyTorch: each of them meets one
+    query, so that their [N, K] logits are but 1 / D of themselves.
+
+    With N_i negatives, beta and tau_plus put in the place of their sum of exponentials
+    - tau_plus: `max((sum - tau_plus N_i exp(s_ii)) / (1 - tau_plus), N_i exp(-1 / temperature))`:
+      a share tau_plus of the negatives is expected to be of the positive's class (debiased);
+    - beta: `N_i sum exp((1 + beta) s_ij) / sum exp(beta s_ij)`: each is weighted by exp(beta s), so
+      that those near the query count more. A second log-sum-exp doubles the cost;
+    - both: the first applied to the second (hard negative sampling).
 
     Args:
         query, positive: [N, D]; float64, float32, bfloat16 or float16. float32 is cast under
             autocast.
         negatives: [K, D] with the dtype and device of query, shared by all rows; a queue is just a
-            tensor that does not require a gradient.
+            tensor that does not require a gradient. Or [N, K, D], K of each row's own.
         temperature: a positive float, or a floating tensor with one element to get its gradient.
         normalize: divide each row by its norm first (`torch.nn.functional.normalize`).
         reduction: "mean" or "sum" over the N rows, or "none".
         in_batch: with negatives, take the positives of the other rows as negatives too.
         bias: [N], or [N + K] with negatives; floating, added to the logits of key j. The log-Q
-            correction of sampled negatives is `bias = -log(q)`, q the sampling probabilities.
+            correction of sampled negatives is `bias = -log(q)`, q the sampling probabilities. Not
+            with negatives of each row's own, which have no columns, nor with beta or tau_plus,
+            whose formulas are of cosines.
         ids: [N] integers, what sample the positive of a row is. A key of the same id is left out
             of the row's sum unless it is the row's own positive. The rows that this concerns take
             a path in plain PyTorch.
-        negative_ids: [K] integers, the ids of the negatives; goes with ids and negatives.
+        negative_ids: [K] integers, or [N, K], the ids of the negatives; goes with ids and
+            negatives.
+        beta: hardness, at least 0; the paper takes 0.5 to 2.
+        tau_plus: in [0, 1), the chance that a negative is none; the papers take 0.01 to 0.1. Its
+            lower bound assumes rows of norm one.
+        return_accuracy: also return the share of rows whose positive is strictly more similar than
+            each of their other keys. Costs a product more; no gradient. Not with group.
         group: a `torch.distributed` process group, `torch.distributed.group.WORLD` for all ranks:
             the loss of the joint batch of its ranks, which may bring different numbers of rows,
             or none. The positives of all ranks are keys, and with in_batch the negatives of all
@@ -73,50 +98,60 @@ def info_nce(
 
     Returns:
         The loss, 0-dim or [N] for "none"; float64 for float64 inputs, else float32. It is 0, with
-        zero gradients, in a row of which the ids leave the positive alone.
+        zero gradients, in a row of which the ids leave the positive alone. With return_accuracy
+        the pair (loss, accuracy), accuracy a 0-dim tensor of the same dtype.
 
     Raises:
-        TypeError: a tensor that is not dense or of a wrong kind of dtype; dtypes that differ.
+        TypeError: a tensor that is not dense or of a wrong kind of dtype; dtypes that differ; beta
+            or tau_plus that is not a float.
         ValueError: query and positive are not 2-D, are empty, or differ in shape; negatives of
             another width or none; a bias or ids of another length; ids without negative_ids
-            beside negatives, or negative_ids without ids and negatives; different devices; a
-            temperature that is not positive and finite; an unknown reduction or exchange; ids with
-            the ring; a group that was destroyed or that this process is not in; on every rank
-            alike, ranks that differ in the width of their rows, in an argument, or in what requires
-            a gradient.
+            beside negatives, or negative_ids without ids and negatives; a bias with beta, tau_plus
+            or negatives of each row's own; a negative beta, a tau_plus outside [0, 1); different
+            devices; a temperature that is not positive and finite; an unknown reduction or
+            exchange; ids with the ring, return_accuracy with group; a group that was destroyed or
+            that this process is not in; on every rank alike, ranks that differ in the width of
+            their rows, in an argument, or in what requires a gradient.
         RuntimeError: a second derivative was asked for; another rank's arguments are wrong; other
             ranks, which it names, did not call within the timeout of group.
 
     Papers: CPC, arXiv 1807.03748; MoCo, arXiv 1911.05722; log-Q correction: Sampling-Bias-Corrected
-    Neural Modeling, RecSys 2019.
+    Neural Modeling, RecSys 2019; tau_plus: Debiased Contrastive Learning, arXiv 2007.00224; beta:
+    Contrastive Learning with Hard Negative Samples, arXiv 2010.04592.
     """
-    if group is not None:
-        return _joint_outside_graphs(
-            query,
-            positive,
-            negatives,
-            temperature,
-            normalize,
-            reduction,
-            in_batch,
-            bias,
-            ids,
-            negative_ids,
-            group,
-            exchange,
-        )
-    q, p, negatives, ids, negative_ids = _checked(
-        query, positive, negatives, temperature, reduction, bias, ids, negative_ids, exchange
+    check = functools.partial(
+        checked,
+        query,
+        positive,
+        negatives,
+        temperature,
+        normalize,
+        reduction,
+        in_batch,
+        bias,
+        ids,
+        negative_ids,
+        beta,
+        tau_plus,
+        exchange,
     )
-    if normalize:
-        q, p = unit_rows(q), unit_rows(p)
-        negatives = None if negatives is None else unit_rows(negatives)
-    scale = inverse(temperature, q)
-    if negatives is None or in_batch:
-        rows = _among_all(q, p, negatives, scale, bias, ids, negative_ids)
-    else:
-        rows = _against_negatives(q, p, negatives, scale, bias, ids, negative_ids)
-    return reduce(rows, reduction)
+    if group is not None:
+        if return_accuracy:
+            raise ValueError(f"{OP}: return_accuracy must be False with group")
+        facts = {
+            "temperature": temperature,
+            "normalize": bool(normalize),
+            "reduction": reduction,
+            "beta": beta,
+            "tau_plus": tau_plus,
+        }
+        of_a_rank = functools.partial(check, of_a_rank=True)
+        return loss_outside_graphs(of_a_rank, _rows, facts, group, exchange, reduction)
+    arguments = check()
+    loss = reduce(_rows(arguments), reduction)
+    if not return_accuracy:
+        return loss
+    return loss, _hits(arguments).to(loss.dtype).mean()
 
 
 def reference(
@@ -131,274 +166,107 @@ def reference(
     bias: Tensor | None = None,
     ids: Tensor | None = None,
     negative_ids: Tensor | None = None,
+    beta: float = 0.0,
+    tau_plus: float = 0.0,
 ) -> Tensor:
     """The definition: dense, plain PyTorch, computed in the dtype of the inputs.
 
-    Stores all logits. Arguments as for `info_nce`, of any floating dtype, and not checked.
+    Stores all logits. Arguments as for `info_nce`, of any floating dtype, and not checked; with
+    beta or tau_plus every row has a negative.
     """
     n = query.shape[0]
-    k = positive if negatives is None else torch.cat([positive, negatives])
     if normalize:
-        query, k = F.normalize(query, dim=1), F.normalize(k, dim=1)
-    logits = query @ k.T / temperature
-    if bias is not None:
-        logits = logits + bias
-    row = torch.arange(n, device=query.device)
-    column = torch.arange(k.shape[0], device=query.device)
-    own = row[:, None] == column
+        query, positive = F.normalize(query, dim=1), F.normalize(positive, dim=1)
+        negatives = None if negatives is None else F.normalize(negatives, dim=-1)
+    own = torch.eye(n, dtype=torch.bool, device=query.device)
     dropped = torch.zeros_like(own)
     if negatives is not None and not in_batch:
-        dropped = column < n
+        dropped = ~own
     if ids is not None:
-        key_ids = ids if negative_ids is None else torch.cat([ids, negative_ids])
-        dropped = dropped | (ids[:, None] == key_ids)
-    logits = logits.masked_fill(dropped & ~own, float("-inf"))
-    return F.cross_entropy(logits, row, reduction=reduction)
-
-
-def _among_all(
-    q: Tensor,
-    p: Tensor,
-    negatives: Tensor | None,
-    scale: Tensor,
-    bias: Tensor | None,
-    ids: Tensor | None,
-    negative_ids: Tensor | None,
-) -> Tensor:
-    """The loss of each row where every key counts for every row."""
-    keys = p if negatives is None else torch.cat([p, negatives])
-    own = torch.arange(q.shape[0], device=q.device)
-    key_ids = ids
-    if ids is not None:  # a copy: torch.compile takes no tensor twice
-        key_ids = ids.clone() if negative_ids is None else torch.cat([ids, negative_ids])
-    return _among_keys(q, p, own, scale, bias, ids, keys, bias, key_ids)
-
-
-def _among_keys(
-    q: Tensor,
-    p: Tensor,
-    own: Tensor,
-    scale: Tensor,
-    bias: Tensor | None,
-    ids: Tensor | None,
-    keys: Tensor,
-    key_bias: Tensor | None,
-    key_ids: Tensor | None,
-) -> Tensor:
-    """The loss of each row against these keys, of which number own_i is its positive."""
-    if ids is None or key_ids is None:
-        row = terms.unchecked(q, keys, own, scale, key_bias)
-        return row.lse - row.target_logit
-    clash = _occurrences(ids, key_ids) > 1
-    row = terms.unchecked(q, keys, own.masked_fill(clash, -1), scale, key_bias)
-    others = logsumexp_excluding(q, keys, ids, key_ids, clash, scale, key_bias)
-    apart = _against(others, _positive_logit(q, p, scale, bias))
-    return torch.where(clash, apart, row.lse - row.target_logit)
-
-
-def _against_negatives(
-    q: Tensor,
-    p: Tensor,
-    negatives: Tensor,
-    scale: Tensor,
-    bias: Tensor | None,
-    ids: Tensor | None,
-    negative_ids: Tensor | None,
-) -> Tensor:
-    """The loss of each row whose own positive is the only one that it sees."""
-    n = q.shape[0]
-    negative_bias = None if bias is None else bias[n:]
-    any_column = torch.zeros(n, dtype=torch.int64, device=q.device)
-    if ids is None and wants_no_gradient(negatives, negative_bias):
-        others = fixed_keys_logsumexp(q, negatives, scale, negative_bias)
-    elif ids is None or negative_ids is None:
-        others = terms.unchecked(q, negatives, any_column, scale, negative_bias).lse
-    else:
-        clash = _occurrences(ids, negative_ids) > 0
-        counted = any_column.masked_fill(clash, -1)
-        free = terms.unchecked(q, negatives, counted, scale, negative_bias).lse
-        bound = logsumexp_excluding(q, negatives, ids, negative_ids, clash, scale, negative_bias)
-        others = torch.where(clash, bound, free)
-    return _against(others, _positive_logit(q, p, scale, bias))
-
-
-def _positive_logit(q: Tensor, p: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
-    logit = row_dots(q, p) * scale
-    return logit if bias is None else logit + bias[: q.shape[0]].to(logit.dtype)
-
-
-def _against(others: Tensor, positive_logit: Tensor) -> Tensor:
-    """`log(exp(others) + exp(positive)) - positive`, `others` the lse of the negatives."""
-    return -F.logsigmoid(positive_logit - others)
-
-
-def _occurrences(ids: Tensor, key_ids: Tensor) -> Tensor:
-    """How many of `key_ids` equal each of `ids`, without a matrix of comparisons."""
-    ordered = key_ids.sort().values
-    return torch.searchsorted(ordered, ids, right=True) - torch.searchsorted(ordered, ids)
-
-
-def _checked_ids(
-    ids: Tensor | None, negative_ids: Tensor | None, negatives: Tensor | None, query: Tensor
-) -> tuple[Tensor | None, Tensor | None]:
-    """Both as int64."""
-    if negative_ids is not None and (ids is None or negatives is None):
-        missing = "ids" if ids is None else "negatives"
-        raise ValueError(f"info_nce: negative_ids goes with {missing}, which is None")
-    if ids is None:
-        return None, None
-    checks.integers("info_nce", "ids", ids, (query.shape[0],), query, "query")
-    ids = ids.to(torch.int64).contiguous()
-    if negatives is None:
-        return ids, None
-    if negative_ids is None:
-        raise ValueError("info_nce: negative_ids must be given where ids and negatives are")
-    shape = (negatives.shape[0],)
-    checks.integers("info_nce", "negative_ids", negative_ids, shape, query, "query")
-    return ids, negative_ids.to(torch.int64).contiguous()
-
-
-def _checked(
-    query: Tensor,
-    positive: Tensor,
-    negatives: Tensor | None,
-    temperature: float | Tensor,
-    reduction: str,
-    bias: Tensor | None,
-    ids: Tensor | None,
-    negative_ids: Tensor | None,
-    exchange: str,
-    *,
-    empty_rows: bool = False,
-    empty_negatives: bool = False,
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
-    """Query, positive and negatives, cast for autocast, and the ids as int64."""
-    op = "info_nce"
-    q, p = checks.views(op, query, positive, "query", "positive", may_be_empty=empty_rows)
+        dropped = dropped | (ids[:, None] == ids)
+    logits, dropped = query @ positive.T, dropped & ~own
     if negatives is not None:
-        checks.keys(op, "negatives", negatives, query, "query", may_be_empty=empty_negatives)
-        negatives = checks.autocast(negatives)
-        checks.same_dtype(op, "negatives", negatives, "query", q)
-    checks.positive_scalar(op, "temperature", temperature, query, "query")
-    checks.reduction(op, reduction)
-    joint.check_exchange(op, exchange)
-    extra = 0 if negatives is None else negatives.shape[0]
+        if negatives.dim() == 3:
+            logits = torch.cat([logits, torch.einsum("nd,nkd->nk", query, negatives)], 1)
+        else:
+            logits = torch.cat([logits, query @ negatives.T], 1)
+        same = torch.zeros_like(logits[:, n:], dtype=torch.bool)
+        if ids is not None and negative_ids is not None:
+            same = ids[:, None] == negative_ids
+        dropped = torch.cat([dropped, same], 1)
+    logits = logits / temperature
     if bias is not None:
-        checks.vector(op, "bias", bias, q.shape[0] + extra, query, "query")
-    return q, p, negatives, *_checked_ids(ids, negative_ids, negatives, query)
+        logits = logits + bias
+    logits = logits.masked_fill(dropped, -math.inf)
+    if not (beta or tau_plus):
+        return F.cross_entropy(logits, torch.arange(n, device=query.device), reduction=reduction)
+    positive_logit = logits.diagonal()
+    others = logits.clone()
+    others.diagonal().fill_(-math.inf)
+    rows = reweighted.reference_rows(positive_logit, others, 1 / temperature, beta, tau_plus)
+    return reduce(rows, reduction)
 
 
-def _joint(
-    query: Tensor,
-    positive: Tensor,
-    negatives: Tensor | None,
-    temperature: float | Tensor,
-    normalize: bool,
-    reduction: str,
-    in_batch: bool,
-    bias: Tensor | None,
-    ids: Tensor | None,
-    negative_ids: Tensor | None,
-    group: object,
-    exchange: str,
-) -> Tensor:
-    """This rank's part of the loss of the joint batch: its own rows against the keys of all."""
-    checked: list[Any] = []
+def _rows(a: Arguments, shared: Any = None) -> Tensor:
+    """[N] the loss of each row; `shared` in place of the keys that its rows share.
 
-    def check() -> tuple[int, dict[str, Any]]:
-        checked.extend(
-            _checked(
-                query,
-                positive,
-                negatives,
-                temperature,
-                reduction,
-                bias,
-                ids,
-                negative_ids,
-                exchange,
-                empty_rows=True,
-                empty_negatives=in_batch,
-            )
-        )
-        if ids is not None and exchange == "ring":
-            raise ValueError("info_nce: ids needs exchange='gather'")
-        return query.shape[0], joint.facts(
-            checked[0],
-            # What stays on its rank may differ.
-            query=checked[0] if exchange == "ring" else None,
-            positive=checked[1],
-            negatives=checked[2] if in_batch else negatives is not None,
-            temperature=temperature,
-            bias=bias,
-            ids=ids is not None,
-            normalize=bool(normalize),
-            reduction=reduction,
-            in_batch=bool(in_batch),
-            exchange=exchange,
-        )
+    The positive is kept apart from the sum over the others: of two numbers near each other the
+    difference would be lost where the loss is small.
+    """
+    parts: list[Any] = [_shared(a) if shared is None else shared]
+    parts = [part for part in parts if part is not None]
+    if a.own is not None:
+        parts.append(_own(a, a.own))
+    positive_logit = a.positive_logit()
 
-    shares = distributed.agree("info_nce", group, check)
-    q, p, negatives, ids, negative_ids = checked
-    if normalize:
-        q, p = unit_rows(q), unit_rows(p)
-        negatives = None if negatives is None else unit_rows(negatives)
-    scale = inverse(temperature, q)
-    if negatives is not None and not in_batch:
-        rows = _against_negatives(q, p, negatives, scale, bias, ids, negative_ids)
-    elif exchange == "ring":
-        rows = _round_the_ring(q, p, negatives, scale, bias, shares)
-    else:
-        own = shares.start + torch.arange(q.shape[0], device=q.device)
-        keys = _of_all_ranks(p, negatives, bias, ids, negative_ids, shares)
-        rows = _among_keys(q, p, own, scale, bias, ids, *keys)
-    return rows if reduction == "none" else rows.sum() * shares.row_weight(reduction)
+    def lse(scale: Tensor) -> Tensor:
+        return joined([part.lse(scale) for part in parts])
+
+    if not (a.beta or a.tau_plus):
+        return reweighted.against(lse(a.scale), positive_logit)
+    count = torch.stack([part.how_many() for part in parts]).sum(0)
+    count = count.to(accumulate_dtype(a.query.dtype))
+    return reweighted.reweighted_rows(positive_logit, lse, count, a.scale, a.beta, a.tau_plus)
 
 
-# What the ranks tell each other is data of this call, and no part of a compiled graph.
-_joint_outside_graphs: Any = torch.compiler.disable(_joint)
+def _shared(a: Arguments) -> SharedKeys | None:
+    if not a.in_batch:
+        if a.shared is None:
+            return None
+        bias = None if a.bias is None else a.bias[a.query.shape[0] :]
+        return SharedKeys(a.query, a.shared, a.ids, a.shared_ids, None, bias)
+    keys, key_ids = a.positive, a.ids
+    if a.shared is not None:
+        keys = torch.cat([keys, a.shared])
+    if a.ids is not None:  # a copy: torch.compile takes no tensor twice
+        key_ids = a.ids.clone() if a.shared_ids is None else torch.cat([a.ids, a.shared_ids])
+    return SharedKeys(a.query, keys, a.ids, key_ids, 0, a.bias)
 
 
-def _round_the_ring(
-    q: Tensor,
-    p: Tensor,
-    negatives: Tensor | None,
-    scale: Tensor,
-    bias: Tensor | None,
-    shares: distributed.Shares,
-) -> Tensor:
-    m = p.shape[0]
-    of_positives, of_negatives = (None, None) if bias is None else (bias[:m], bias[m:])
-    lse = joint.row_lse(q, p, shares, "ring", scale, of_positives)
-    if negatives is not None:
-        apart = distributed.shares_of(negatives.shape[0], shares)
-        lse = lse.logaddexp(joint.row_lse(q, negatives, apart, "ring", scale, of_negatives))
-    return lse - _positive_logit(q, p, scale, bias)
+def _own(a: Arguments, keys: Tensor) -> OwnKeys:
+    same = None
+    if a.ids is not None and a.negative_ids is not None:
+        same = a.ids[:, None] == a.negative_ids
+    return OwnKeys(row_products(OP, a.query, keys), same)
 
 
-def _of_all_ranks(
-    p: Tensor,
-    negatives: Tensor | None,
-    bias: Tensor | None,
-    ids: Tensor | None,
-    negative_ids: Tensor | None,
-    shares: distributed.Shares,
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """All positives, then all negatives: keys, biases and ids."""
-    m, gather = p.shape[0], distributed.gather_rows
-    keys = [gather(p, shares)]
-    biases = [] if bias is None else [gather(bias[:m, None], shares)]
-    numbers = [] if ids is None else [gather(ids[:, None], shares)]
-    if negatives is not None:
-        apart = distributed.shares_of(negatives.shape[0], shares)
-        keys.append(gather(negatives, apart))
-        biases += [] if bias is None else [gather(bias[m:, None], apart)]
-        numbers += [] if negative_ids is None else [gather(negative_ids[:, None], apart)]
-    return (
-        torch.cat(keys),
-        torch.cat(biases)[:, 0] if biases else None,
-        torch.cat(numbers)[:, 0] if numbers else None,
-    )
+@torch.no_grad()
+def _hits(a: Arguments) -> Tensor:
+    """[N] bool: the positive is strictly nearer than every other key."""
+    hits = torch.ones(a.query.shape[0], dtype=torch.bool, device=a.query.device)
+    shared = _shared(a)
+    if shared is not None:
+        at = (shared.ids, shared.key_ids, a.scale, a.bias)
+        hits &= top1_hits(a.query, a.positive, shared.keys, *at, in_batch=a.in_batch)
+    if a.own is not None:
+        own = _own(a, a.own)
+        rivals = own.products
+        if own.same is not None:
+            rivals = rivals.masked_fill(own.same, -math.inf)
+        # The same product as theirs, so that a negative that equals the positive ties.
+        positive = row_products(OP, a.query, a.positive[:, None]).squeeze(1)
+        hits &= positive > rivals.amax(1)
+    return hits
 
 
-backends.compose("info_nce", "logit_terms")
+backends.compose("info_nce", "logsumexp")

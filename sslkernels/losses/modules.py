@@ -8,8 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from sslkernels import checks
+from sslkernels.losses import reweighted
 from sslkernels.losses.clip import clip_loss
+from sslkernels.losses.hard_negatives import hard_negative_nt_xent
 from sslkernels.losses.info_nce import info_nce
+from sslkernels.losses.nce import nce_loss
 from sslkernels.losses.nt_xent import nt_xent
 from sslkernels.losses.siglip import siglip_loss
 from sslkernels.losses.supcon import supcon
@@ -56,7 +59,7 @@ class NTXentLoss(_TemperatureLoss):
     Args:
         temperature: the temperature, or its first value when it is learnable.
         learnable: train it. The parameter is `log_temperature`, so the temperature stays positive.
-        normalize, reduction, decoupled, group, exchange: as for `sslkernels.nt_xent`.
+        normalize, reduction, decoupled, sigma, group, exchange: as for `sslkernels.nt_xent`.
 
     Shape:
         z1, z2: [N, D]; the loss is 0-dim, or [2N] for reduction "none".
@@ -74,12 +77,16 @@ class NTXentLoss(_TemperatureLoss):
         normalize: bool = True,
         reduction: str = "mean",
         decoupled: bool = False,
+        sigma: float | None = None,
         group: object | None = None,
         exchange: str = "gather",
     ) -> None:
         checks.positive_scalar("NTXentLoss", "temperature", temperature)
         super().__init__(float(temperature), learnable, normalize, reduction)
+        if sigma is not None:
+            checks.positive_number("NTXentLoss", "sigma", sigma)
         self.decoupled = decoupled
+        self.sigma = sigma
         self.group, self.exchange = group, exchange
 
     def forward(self, z1: Tensor, z2: Tensor) -> Tensor:
@@ -90,12 +97,58 @@ class NTXentLoss(_TemperatureLoss):
             normalize=self.normalize,
             reduction=self.reduction,
             decoupled=self.decoupled,
+            sigma=self.sigma,
             group=self.group,
             exchange=self.exchange,
         )
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, decoupled={self.decoupled}"
+        return f"{super().extra_repr()}, decoupled={self.decoupled}, sigma={self.sigma}"
+
+
+class HardNegativeNTXentLoss(_TemperatureLoss):
+    """`sslkernels.hard_negative_nt_xent` as a module.
+
+    Args:
+        temperature, learnable: as for `NTXentLoss`.
+        beta, tau_plus, normalize, reduction: as for `sslkernels.hard_negative_nt_xent`.
+
+    Shape:
+        z1, z2: [N, D]; the loss is 0-dim, or [2N] for reduction "none".
+
+    Raises:
+        TypeError, ValueError: an option out of range; at the call, as
+            `sslkernels.hard_negative_nt_xent`.
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.5,
+        *,
+        beta: float = 1.0,
+        tau_plus: float = 0.1,
+        learnable: bool = False,
+        normalize: bool = True,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(temperature, learnable, normalize, reduction)
+        reweighted.check("HardNegativeNTXentLoss", beta, tau_plus)
+        self.beta = beta
+        self.tau_plus = tau_plus
+
+    def forward(self, z1: Tensor, z2: Tensor) -> Tensor:
+        return hard_negative_nt_xent(
+            z1,
+            z2,
+            self.temperature,
+            beta=self.beta,
+            tau_plus=self.tau_plus,
+            normalize=self.normalize,
+            reduction=self.reduction,
+        )
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, beta={self.beta:g}, tau_plus={self.tau_plus:g}"
 
 
 class InfoNCELoss(_TemperatureLoss):
@@ -104,15 +157,15 @@ class InfoNCELoss(_TemperatureLoss):
     Args:
         temperature: the temperature, or its first value when it is learnable.
         learnable: train it. The parameter is `log_temperature`, so the temperature stays positive.
-        normalize, reduction, in_batch, group, exchange: as for `sslkernels.info_nce`.
+        normalize, reduction, in_batch, beta, tau_plus, group, exchange: as for
+            `sslkernels.info_nce`.
 
     Shape:
-        query, positive [N, D], negatives [K, D]; bias, ids and negative_ids as for
+        query, positive [N, D], negatives [K, D] or [N, K, D]; bias, ids and negative_ids as for
         `sslkernels.info_nce`; the loss is 0-dim, or [N] for reduction "none".
 
     Raises:
-        TypeError, ValueError: the temperature is not a positive finite float, or the reduction is
-            unknown; at the call, as `sslkernels.info_nce`.
+        TypeError, ValueError: an option out of range; at the call, as `sslkernels.info_nce`.
     """
 
     def __init__(
@@ -123,11 +176,16 @@ class InfoNCELoss(_TemperatureLoss):
         normalize: bool = True,
         reduction: str = "mean",
         in_batch: bool = False,
+        beta: float = 0.0,
+        tau_plus: float = 0.0,
         group: object | None = None,
         exchange: str = "gather",
     ) -> None:
         super().__init__(temperature, learnable, normalize, reduction)
+        reweighted.check("InfoNCELoss", beta, tau_plus)
         self.in_batch = in_batch
+        self.beta = beta
+        self.tau_plus = tau_plus
         self.group, self.exchange = group, exchange
 
     def forward(
@@ -151,12 +209,17 @@ class InfoNCELoss(_TemperatureLoss):
             bias=bias,
             ids=ids,
             negative_ids=negative_ids,
+            beta=self.beta,
+            tau_plus=self.tau_plus,
             group=self.group,
             exchange=self.exchange,
         )
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, in_batch={self.in_batch}"
+        return (
+            f"{super().extra_repr()}, in_batch={self.in_batch}, beta={self.beta:g}, "
+            f"tau_plus={self.tau_plus:g}"
+        )
 
 
 class SupConLoss(_TemperatureLoss):
@@ -195,6 +258,74 @@ class SupConLoss(_TemperatureLoss):
             reduction=self.reduction,
             group=self.group,
             exchange=self.exchange,
+        )
+
+
+class NCELoss(nn.Module):
+    """`sslkernels.nce_loss` as a module, with an optionally learnable scale.
+
+    Args:
+        scale: the scale of the logits, or its first value when it is learnable.
+        learnable: train it. The parameter is `logit_scale`, its logarithm, so it stays positive.
+        normalize, reduction: as for `sslkernels.nce_loss`.
+
+    Shape:
+        query, positive [N, D], noise [K, D] or [N, K, D]; positive_log_prob and noise_log_prob as
+        for `sslkernels.nce_loss`; the loss is 0-dim, or [N] for reduction "none".
+
+    Raises:
+        TypeError, ValueError: a scale that is not a positive finite float, an unknown reduction; at
+            the call, as `sslkernels.nce_loss`.
+    """
+
+    def __init__(
+        self,
+        scale: float = 1.0,
+        *,
+        learnable: bool = False,
+        normalize: bool = False,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__()
+        checks.positive_number("NCELoss", "scale", scale)
+        checks.reduction("NCELoss", reduction)
+        self.normalize = normalize
+        self.reduction = reduction
+        self._scale = float(scale)
+        self.logit_scale = None
+        if learnable:
+            self.logit_scale = nn.Parameter(torch.tensor(math.log(scale)))
+
+    @property
+    def scale(self) -> float | Tensor:
+        """A float, or a tensor connected to `logit_scale` when learnable."""
+        return self._scale if self.logit_scale is None else self.logit_scale.exp()
+
+    def forward(
+        self,
+        query: Tensor,
+        positive: Tensor,
+        noise: Tensor,
+        *,
+        positive_log_prob: Tensor | None = None,
+        noise_log_prob: Tensor | None = None,
+    ) -> Tensor:
+        return nce_loss(
+            query,
+            positive,
+            noise,
+            positive_log_prob=positive_log_prob,
+            noise_log_prob=noise_log_prob,
+            scale=self.scale,
+            normalize=self.normalize,
+            reduction=self.reduction,
+        )
+
+    def extra_repr(self) -> str:
+        scale = self._scale if self.logit_scale is None else self.logit_scale.detach().exp().item()
+        return (
+            f"scale={scale:g}, learnable={self.logit_scale is not None}, "
+            f"normalize={self.normalize}, reduction={self.reduction!r}"
         )
 
 

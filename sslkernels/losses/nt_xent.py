@@ -14,6 +14,7 @@ from sslkernels import backends, checks, distributed
 from sslkernels.checks import accumulate_dtype
 from sslkernels.distributed import ring
 from sslkernels.losses import joint
+from sslkernels.losses.dcl_weight import positive_correction
 from sslkernels.operators import (
     apply,
     apply_in_backward,
@@ -33,6 +34,7 @@ def nt_xent(
     normalize: bool = True,
     reduction: str = "mean",
     decoupled: bool = False,
+    sigma: float | None = None,
     return_accuracy: bool = False,
     group: object | None = None,
     exchange: str = "gather",
@@ -50,6 +52,9 @@ def nt_xent(
         normalize: divide each row by its norm first (`torch.nn.functional.normalize`).
         reduction: "mean" or "sum" over the 2N rows, or "none".
         decoupled: leave the positive out of the sum (DCL); needs N of at least 2.
+        sigma: with decoupled, weigh the positive of sample i by w_i = 2 - exp(c_i / sigma) /
+            mean_j exp(c_j / sigma), c_i = <z1_i, z2_i>, without a gradient of its own (DCLW; the
+            paper takes 0.5): `loss_i = log sum_{j != i, positive} exp(s_ij) - w_i s_i,positive`.
         return_accuracy: also return the contrastive accuracy, the share of rows whose positive is
             strictly more similar than every negative. Costs half a product more; no gradient.
         group: a `torch.distributed` process group, `torch.distributed.group.WORLD` for all ranks:
@@ -73,7 +78,8 @@ def nt_xent(
             process group; the ranks' dtypes differ.
         ValueError: z1 and z2 are not 2-D, are empty, or differ in shape or device; the temperature
             is not positive and finite; an unknown reduction or exchange; decoupled with a single
-            sample; return_accuracy with the ring; a group that was destroyed or that this process
+            sample; sigma without decoupled, with group, or not positive and finite;
+            return_accuracy with the ring; a group that was destroyed or that this process
             is not in; on every rank alike, ranks that differ in the width of their rows, in an
             argument, or in what requires a gradient.
         RuntimeError: a second derivative was asked for; another rank's arguments are wrong; other
@@ -81,6 +87,8 @@ def nt_xent(
 
     Papers: SimCLR, arXiv 2002.05709; decoupled: DCL, arXiv 2110.06848.
     """
+    if sigma is not None:
+        _check_sigma(sigma, decoupled, group)
     if group is not None:
         return _joint_outside_graphs(
             z1, z2, temperature, normalize, reduction, decoupled, return_accuracy, group, exchange
@@ -94,6 +102,8 @@ def nt_xent(
         loss = _native(z1.contiguous(), z2.contiguous(), scale, normalize, decoupled, reduction)
     else:
         loss = _composed(z1, z2, scale, normalize, decoupled, reduction)
+    if sigma is not None:
+        loss = loss + positive_correction(z1, z2, scale, normalize, reduction, sigma)
     if not return_accuracy:
         return loss
     z = _rows(z1.detach(), z2.detach(), normalize)
@@ -108,6 +118,7 @@ def reference(
     normalize: bool = True,
     reduction: str = "mean",
     decoupled: bool = False,
+    sigma: float | None = None,
 ) -> Tensor:
     """The definition: dense, plain PyTorch, computed in the dtype of the inputs.
 
@@ -125,7 +136,11 @@ def reference(
     if not decoupled:
         return F.cross_entropy(logits, positive, reduction=reduction)
     negatives = logits.masked_fill(positive[:, None] == rows, float("-inf"))
-    loss = negatives.logsumexp(1) - logits[rows, positive]
+    weight = 1.0
+    if sigma is not None:
+        cosine = (z[:n] * z[n:]).sum(1).detach().repeat(2)
+        weight = 2.0 - (cosine / sigma).exp() / (cosine / sigma).exp().mean()
+    loss = negatives.logsumexp(1) - weight * logits[rows, positive]
     if reduction == "none":
         return loss
     return loss.mean() if reduction == "mean" else loss.sum()
@@ -163,6 +178,14 @@ def _checked(
     joint.check_exchange("nt_xent", exchange)
     checks.positive_scalar("nt_xent", "temperature", temperature, z1, "z1")
     return z1, z2
+
+
+def _check_sigma(sigma: float, decoupled: bool, group: object | None) -> None:
+    checks.positive_number("nt_xent", "sigma", sigma)
+    if not decoupled:
+        raise ValueError("nt_xent: sigma goes with decoupled=True, the loss whose weight it is of")
+    if group is not None:
+        raise ValueError("nt_xent: sigma must be None with group: its mean is over one process")
 
 
 def _scale(temperature: float | Tensor, z1: Tensor) -> Tensor:

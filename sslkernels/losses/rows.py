@@ -13,10 +13,11 @@ from sslkernels.similarity.op import scale_tensor
 def unit_rows(x: Tensor) -> Tensor:
     """Rows over their norms, in the accumulation dtype, then rounded once to the dtype of x.
 
-    A row of zeros stays one. The products that follow are those of the dtype of x.
+    Rows are along the last dimension; a row of zeros stays one. The products that follow are those
+    of the dtype of x.
     """
     with torch.autocast(x.device.type, enabled=False):
-        return F.normalize(x.to(accumulate_dtype(x.dtype)), dim=1).to(x.dtype)
+        return F.normalize(x.to(accumulate_dtype(x.dtype)), dim=-1).to(x.dtype)
 
 
 def row_dots(a: Tensor, b: Tensor) -> Tensor:

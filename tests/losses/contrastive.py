@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 
@@ -101,3 +103,81 @@ def reduced(
 def of_temperature(tolerance: Tensor, magnitude: Tensor, scale: Tensor, dtype) -> Tensor:
     """What a tolerance of the scale's gradient means for the temperature, its inverse."""
     return rounding.stored(tolerance * scale**2, magnitude * scale**2, accumulate_dtype(dtype))
+
+
+def reweighted_rows(
+    dtype: torch.dtype,
+    upstream: Tensor,
+    q: Tensor,
+    k: Tensor,
+    scale: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    beta: float,
+    tau_plus: float,
+    normalize: bool = True,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Tolerances of the rows of `reweighted.reference_rows`, and of their gradients.
+
+    `positive` and `negative` [M, n] say which logits are which. A row is a function of three
+    numbers, two log-sum-exps and a positive logit: what their errors mean for it and for its
+    slopes is seen at the corners of the box that they may be in.
+    """
+    (zq, q_norm), (zk, k_norm) = unit(q, normalize), unit(k, normalize)
+    s = reference.logits(zq, zk, scale=scale)
+    logit = logit_error(dtype, zq, zk, scale)
+    count = negative.sum(1)
+    factors = (1.0 + beta, beta, 1.0)
+    kept = [s.masked_fill(~negative, float("-inf")) * f if f else s * 0 for f in factors[:2]]
+    numbers = [x.logsumexp(1) for x in kept] + [(s * positive).sum(1)]
+    size = 1 + count.log() + sum(x.abs() for x in numbers)
+    errors = [
+        2 * f * logit + rounding.sum_error(dtype, k.shape[0]) * size + 0 * s[:, 0] for f in factors
+    ]
+    values, slopes = [], []
+    for signs in [(0, 0, 0), *itertools.product((-1, 1), repeat=3)]:
+        at = [x + sign * e for x, sign, e in zip(numbers, signs, errors, strict=True)]
+        at = [x.detach().requires_grad_() for x in (*at, scale.expand(len(q)))]
+        value = _reweighted(*at, count, beta, tau_plus)
+        found = torch.autograd.grad(value.sum(), at, allow_unused=True, materialize_grads=True)
+        values.append(value.detach())
+        slopes.append(torch.stack(found))
+    value, slope = torch.stack(values), torch.stack(slopes)  # [9, M], [9, 4, M]
+    rows = (value - value[0]).abs().amax(0) + rounding.sum_error(dtype) * (1 + size)
+    spread, slope = (slope - slope[0]).abs().amax(0), slope.abs().amax(0)
+    slope_error = spread + rounding.sum_error(dtype) * slope
+
+    shares = [rounding.probabilities(dtype, x) * negative for x in kept] + [positive.double()]
+    inner = zq.abs() @ zk.abs().T
+    total = {"q": 0.0, "k": 0.0, "scale": 0.0}
+    magnitude = 0.0
+    for f, share, c, error in zip(factors, shares, slope, slope_error, strict=False):
+        terms = (upstream.abs() * c)[:, None] * share
+        part = gradients(dtype, terms, q, k, f * scale, None, normalize)
+        unsure = (upstream.abs() * error)[:, None] * share
+        dq, dk = f * scale * unsure @ zk.abs(), f * scale * unsure.T @ zq.abs()
+        if normalize:
+            dq, dk = through_normalize(dq, zq, q_norm), through_normalize(dk, zk, k_norm)
+        total["q"] = total["q"] + part["q"] + dq
+        total["k"] = total["k"] + part["k"] + dk
+        total["scale"] = total["scale"] + f * (part["scale"] + (unsure * inner).sum())
+        magnitude = magnitude + f * (terms * inner).sum()
+    total["scale"] = total["scale"] + (upstream.abs() * slope_error[3]).sum()
+    magnitude = magnitude + (upstream.abs() * slope[3]).sum()
+    total["temperature"] = of_temperature(total.pop("scale"), magnitude, scale, dtype)
+    return rows, total
+
+
+def _reweighted(
+    weighted: Tensor,
+    weights: Tensor,
+    positive: Tensor,
+    scale: Tensor,
+    count: Tensor,
+    beta: float,
+    tau_plus: float,
+) -> Tensor:
+    total = count * (weighted - weights).exp() if beta else weighted.exp()
+    rest = (total - tau_plus * count * positive.exp()) / (1.0 - tau_plus)
+    least = count * (-scale).exp() if tau_plus else rest
+    return torch.log1p(torch.maximum(rest, least) / positive.exp())
