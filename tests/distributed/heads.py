@@ -97,6 +97,17 @@ def queue(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
     )
 
 
+def own_negatives(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Used: all but the bias; each row has three negatives of its own."""
+
+    def call(a, b, labels, scale, bias, **settings):
+        factors = torch.tensor([0.3, -0.5, 1.1], dtype=a.dtype)[:, None]
+        negatives = (a[:, None] * factors).tanh() + b.flip(1)[:, None]
+        return loss(a, b, negatives, temperature=1.0 / scale, **settings)
+
+    return call
+
+
 def by_pair(loss: Callable[..., Tensor], factor: float = 1.0) -> Callable[..., Tensor]:
     """Used: all but the labels."""
     return lambda a, b, labels, scale, bias, **settings: loss(
@@ -134,8 +145,15 @@ for name, use, settings in (
         {"in_batch": True, "with_bias": True, "with_ids": True},
     ),
     ("queue", queue, {}),
+    ("hard", in_batch, {"beta": 0.7}),
+    ("hard and debiased", retrieval, {"in_batch": True, "beta": 0.5, "tau_plus": 0.05}),
+    ("own negatives", own_negatives, {"in_batch": True}),
 ):
-    HEADS[f"info_nce {name}"] = Head(use(sslkernels.info_nce), use(info_nce.reference), settings)
+    # One process in float32 is 2.4e-6 away itself: the gradient of the scale is a difference.
+    tolerance = 3e-6 if "beta" in settings or "with_bias" in settings else 1e-6
+    HEADS[f"info_nce {name}"] = Head(
+        use(sslkernels.info_nce), use(info_nce.reference), settings, tolerance
+    )
 
 SHARES = {
     "even": lambda rank: 6,
