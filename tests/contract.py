@@ -51,6 +51,8 @@ class OpContract:
 
     op: str
     variants: ClassVar[dict[str, Variant]]
+    # Of these the first variant runs every day, and all among the slow tests.
+    traced: ClassVar = ("test_compile_fullgraph", "test_export")
 
     def make(self, dtype: torch.dtype, variant: Variant, seed: int = 0) -> Tensors:
         """Small random inputs. Parameters such as a scale have the accumulation dtype."""
