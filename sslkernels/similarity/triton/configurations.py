@@ -2,7 +2,8 @@
 
 Products of 16-bit operands feed the matrix units from 128 x 128 tiles, the largest whose float32
 accumulators leave room for the epilogue in the registers of eight warps. float32 operands are split
-into up to three bfloat16 parts in registers, so their tiles are a quarter of that.
+into three bfloat16 parts in registers, so their tiles are a quarter of that, and fewer terms are
+summed at a time. `tests/emulation/resources.json` has what each of them uses; none spills.
 """
 
 from __future__ import annotations
@@ -30,40 +31,66 @@ class Configuration(NamedTuple):
 
 
 def forward(dtype: torch.dtype, features: int) -> Configuration:
-    """Row terms, and tiles of gradients."""
+    """Row terms: rows of up to `inner` features are loaded once, and columns stream past them."""
     if dtype is torch.float32:
-        return Configuration(64, 64, _inner(features, 32), 4, 2)
-    return Configuration(128, 128, _inner(features, 64), 8, 3)
+        return Configuration(64, 64, 16, 4, 2)
+    if features <= 128:
+        return Configuration(128, 128, _inner(features, 128), 8, _stages(2))
+    return Configuration(128, 128, 64, 8, _stages(3))
 
 
-def symmetric(dtype: torch.dtype, features: int) -> Configuration:
-    """Square tiles of one matrix against itself."""
+def gradient(dtype: torch.dtype, features: int) -> Configuration:
+    """Tiles of the gradient of the logits, whose epilogue needs twice the registers."""
     if dtype is torch.float32:
-        return Configuration(64, 64, _inner(features, 32), 4, 2)
-    return Configuration(128, 128, _inner(features, 64), 8, 2)
-
-
-def owned(dtype: torch.dtype) -> Configuration:
-    """As `symmetric`, where a program keeps [rows, WIDEST_OWNED] of the gradient in registers."""
-    if dtype is torch.float32:
-        return Configuration(32, 32, 32, 4, 1)
-    return Configuration(64, 64, 64, 4, 2)
-
-
-WIDEST_OWNED = 128
-"""The most features of rows whose gradient one program can keep in registers."""
+        return Configuration(64, 64, 16, 4, 2)
+    return Configuration(128, 64, _inner(features, 64), 8, _stages(3))
 
 
 def product(dtype: torch.dtype) -> Configuration:
     """A plain product of two matrices."""
     if dtype is torch.float32:
-        return Configuration(64, 64, 32, 4, 2)
-    return Configuration(128, 128, 64, 8, 3)
+        return Configuration(64, 64, 16, 4, 2)
+    return Configuration(128, 128, 64, 8, _stages(3))
+
+
+def symmetric(dtype: torch.dtype, features: int) -> Configuration:
+    """Square tiles of a matrix against itself, for their sums."""
+    if dtype is torch.float32:
+        return Configuration(64, 64, 16, 4, 2)
+    return Configuration(128, 128, _inner(features, 64), 8, 2)
+
+
+def added(dtype: torch.dtype, features: int) -> Configuration:
+    """Square tiles of the gradient, multiplied on both sides: 32 features of it at a time."""
+    if dtype is torch.float32:
+        return Configuration(32, 32, _inner(features, 32), 4, 2)
+    return Configuration(128, 128, _inner(features, 32), 8, 2)
+
+
+def owned(dtype: torch.dtype) -> Configuration:
+    """A program keeps the gradient of its rows, `widest_owned` features of it, in registers."""
+    if dtype is torch.float32:
+        return Configuration(32, 32, 32, 4, 1)
+    return Configuration(64, 64, 64, 4, _stages(2))
+
+
+def widest_owned(dtype: torch.dtype) -> int:
+    """The most features of rows whose gradient one program can keep in registers."""
+    return 64 if dtype is torch.float32 else 128
 
 
 def precision(dtype: torch.dtype, setting: int) -> str:
     """The PRECISION of `tiles.dot` for a matmul precision."""
     return PRECISIONS[setting] if dtype is torch.float32 else "ieee"
+
+
+def on_amd() -> bool:
+    """AMD's GPUs have 64 KiB of shared memory for a program, NVIDIA's 160 and more."""
+    return torch.version.hip is not None
+
+
+def _stages(wanted: int) -> int:
+    return 1 if on_amd() else wanted
 
 
 def _inner(features: int, largest: int) -> int:

@@ -56,7 +56,7 @@ def gradients(
     if unit is not None:
         upstream = Upstream(*(None if x is None else x / unit for x in upstream))
     factor = logits.scale if unit is None else logits.scale * unit
-    tile = configurations.forward(q.dtype, features)
+    tile = configurations.gradient(q.dtype, features)
     pitch = triton.cdiv(n, 16) * 16  # rows that vector loads can start at
     budget = int(WORKSPACE_MIB * 2**20) // (pitch * q.element_size())
     blocks = min(triton.cdiv(m, tile.rows), max(1, budget // tile.rows))
@@ -112,7 +112,7 @@ def _write_tiles(
 ) -> None:
     q, k = logits.q, logits.k
     (m, features), n = q.shape, k.shape[0]
-    tile = configurations.forward(q.dtype, features)
+    tile = configurations.gradient(q.dtype, features)
     grid = (triton.cdiv(block.shape[0], tile.rows), triton.cdiv(n, tile.columns))
     offset_a, offset_b = exclusions(logits)
     with on_device(q):

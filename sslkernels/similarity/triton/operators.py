@@ -1,6 +1,8 @@
 """The engine's operators on the Triton kernels: signatures and results of `chunked`.
 
-What the kernels do not cover, more than two excluded columns in a row, takes the chunked path.
+What the kernels do not cover, more than two excluded columns in a row, takes the chunked path. Rows
+whose length is no multiple of 16 are copied to such that are: the copy is nothing beside a product,
+whose loads can then be vectors.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from sslkernels.similarity import chunked
 from sslkernels.similarity.triton import configurations, forward, gradients, symmetric
@@ -16,6 +19,7 @@ from sslkernels.similarity.triton.forward import Logits
 from sslkernels.similarity.triton.gradients import Upstream
 
 _MOST_EXCLUDED = 2
+_ALIGNMENT = 16
 
 
 def logsumexp_forward(
@@ -49,11 +53,12 @@ def logsumexp_backward(
     logits = _logits(q, k, scale, bias, exclude, precision)
     if logits is None:
         return chunked.logsumexp_backward(grad, lse, q, k, scale, bias, exclude, precision)
+    found = None
     if k is None and symmetric.covers(logits):
         found = symmetric.gradients(logits, grad, lse)
-        if found is not None:
-            return found
-    return gradients.gradients(logits, Upstream(grad), lse, symmetric=k is None)
+    if found is None:
+        found = gradients.gradients(logits, Upstream(grad), lse, symmetric=k is None)
+    return _of_width(q.shape[1], *found)
 
 
 def weighted_logsumexp_forward(
@@ -105,7 +110,8 @@ def logit_terms_backward(
     """dq, dk, dscale, dbias of the terms' sum, weighted by the three upstream gradients."""
     logits = _counted_logits(q, k, target, scale, bias, softcap, precision)
     upstream = Upstream(grad_lse, grad_target, grad_sum)
-    return gradients.gradients(logits, upstream, lse, target, column_weight)
+    found = gradients.gradients(logits, upstream, lse, target, column_weight)
+    return _of_width(q.shape[1], *found)
 
 
 def _logits(
@@ -120,7 +126,9 @@ def _logits(
     if len(exclude) > _MOST_EXCLUDED:
         return None
     setting = configurations.precision(q.dtype, precision)
-    return Logits(q, q if k is None else k, scale, bias, tuple(exclude), precision=setting)
+    q = _aligned(q)
+    k = q if k is None else _aligned(k)
+    return Logits(q, k, scale, bias, tuple(exclude), precision=setting)
 
 
 def _counted_logits(
@@ -138,4 +146,20 @@ def _counted_logits(
     counts = target >= 0
     index = torch.nonzero_static(counts, size=q.shape[0], fill_value=0).squeeze(1)
     setting = configurations.precision(q.dtype, precision)
+    q, k = _aligned(q), _aligned(k)
     return Logits(q, k, scale, bias, (), softcap, setting, index, counts.sum())
+
+
+def _aligned(rows: Tensor) -> Tensor:
+    """The rows with zeros behind them up to a multiple of 16 features."""
+    missing = -rows.shape[1] % _ALIGNMENT
+    return pad(rows, (0, missing)) if missing else rows
+
+
+def _of_width(
+    features: int, dq: Tensor, dk: Tensor, dscale: Tensor, dbias: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The gradients without the columns that `_aligned` added."""
+    if dq.shape[1] != features:
+        dq, dk = dq[:, :features].contiguous(), dk[:, :features].contiguous()
+    return dq, dk, dscale, dbias

@@ -84,7 +84,7 @@ def gradients(
     q = logits.q
     features = q.shape[1]
     same_every_run = torch.are_deterministic_algorithms_enabled()
-    if same_every_run and features > configurations.WIDEST_OWNED:
+    if same_every_run and features > configurations.widest_owned(q.dtype):
         return None
     unit = storage_unit(q.dtype, Upstream(grad))
     grad = grad if unit is None else grad / unit
@@ -99,7 +99,7 @@ def _added(logits: Logits, grad: Tensor, lse: Tensor) -> tuple[Tensor, Tensor]:
     """dq / scale and dscale; the tiles above the diagonal add to the rows of both their sides."""
     q = logits.q
     m, features = q.shape
-    tile = configurations.symmetric(q.dtype, features)
+    tile = configurations.added(q.dtype, features)
     blocks = triton.cdiv(m, tile.rows)
     grid = (blocks + 1, triton.cdiv(blocks, 2))
     dq = torch.zeros((m, features), dtype=torch.float32, device=q.device)
