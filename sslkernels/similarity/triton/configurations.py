@@ -54,10 +54,10 @@ def product(dtype: torch.dtype) -> Configuration:
 
 
 def symmetric(dtype: torch.dtype, features: int) -> Configuration:
-    """Square tiles of a matrix against itself, for their sums."""
+    """Square tiles of a matrix against itself, for their sums: as `forward`."""
     if dtype is torch.float32:
         return Configuration(64, 64, 16, 4, 2)
-    return Configuration(128, 128, _inner(features, 64), 8, 2)
+    return Configuration(128, 128, _inner(features, 128 if features <= 128 else 64), 8, _stages(2))
 
 
 def added(dtype: torch.dtype, features: int) -> Configuration:

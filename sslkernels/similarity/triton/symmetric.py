@@ -29,6 +29,12 @@ from sslkernels.similarity.triton.tiles import (
 _LARGEST_PARTIAL_MIB = 256.0
 """Beyond this much for the sums of every tile, the rows go through the kernels of `forward`."""
 
+_LONGEST_RUN = 8
+"""A program of the forward walks over so many tiles, with its rows in registers."""
+
+_PROGRAMS = 512
+"""Runs are shorter where there would be fewer programs: a wave or more on any GPU."""
+
 _SMALLEST_SUM = tl.constexpr(2.0**-60)
 """Below it a sum, taken relative to the largest logit of the tile, may have lost terms."""
 
@@ -53,17 +59,20 @@ def row_logsumexp(logits: Logits) -> Tensor:
     m, features = q.shape
     tile = configurations.symmetric(q.dtype, features)
     blocks = triton.cdiv(m, tile.rows)
+    run = max(1, min(_LONGEST_RUN, blocks * (blocks + 1) // 2 // _PROGRAMS))
     partial = torch.empty((blocks, m), dtype=torch.float32, device=q.device)
     with on_device(q):
-        wrap_triton(_forward_kernel)[(blocks + 1, triton.cdiv(blocks, 2))](
+        wrap_triton(_forward_kernel)[(triton.cdiv(blocks, run), blocks)](
             q,
             logits.scale,
             partial,
             m,
             blocks,
+            run,
             features,
             *exclusions(logits),
             EXCLUDE=len(logits.exclude),
+            WHOLE=features <= tile.inner,
             MASK_D=features % tile.inner != 0,
             PRECISION=logits.precision,
             BLOCK=tile.rows,
@@ -214,54 +223,8 @@ def _pair_gradient(logits, row_grad, row_lse, row_mask, column_grad, column_lse,
 
 
 @triton.jit
-def _forward_kernel(
-    q,
-    scale,
-    partial,
-    count,
-    blocks,
-    features,
-    offset_a,
-    offset_b,
-    EXCLUDE: tl.constexpr,
-    MASK_D: tl.constexpr,
-    PRECISION: tl.constexpr,
-    BLOCK: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-):
-    """partial[b, i]: log-sum-exp of row i over the columns of block b; a tile gives two of them."""
-    row_block, column_block, past = _upper_tile(blocks)
-    if past:
-        return
-    rows = row_block * BLOCK + tl.arange(0, BLOCK)
-    columns = column_block * BLOCK + tl.arange(0, BLOCK)
-    row_mask, column_mask = rows < count, columns < count
-    products = row_products(
-        q,
-        q,
-        rows,
-        row_mask,
-        columns,
-        column_mask,
-        features,
-        BLOCK,
-        BLOCK,
-        BLOCK_D,
-        MASK_D,
-        PRECISION,
-    )
-    logits = _pair_logits(
-        products,
-        tl.load(scale),
-        rows,
-        row_mask,
-        columns,
-        column_mask,
-        count,
-        offset_a,
-        offset_b,
-        EXCLUDE,
-    )
+def _tile_logsumexp(logits, row_mask, column_mask):
+    """Log-sum-exp of each row and of each column of a tile."""
     largest = tl.max(logits)
     shift = finite_or_zero(largest)
     pairs = tl.exp(logits - shift)
@@ -274,9 +237,82 @@ def _forward_kernel(
     if (least < _SMALLEST_SUM) | (largest == float("inf")):
         row_lse = _logsumexp(logits, 1)
         column_lse = _logsumexp(logits, 0)
-    tl.store(partial + column_block.to(tl.int64) * count + rows, row_lse, mask=row_mask)
-    if row_block != column_block:
-        tl.store(partial + row_block.to(tl.int64) * count + columns, column_lse, mask=column_mask)
+    return row_lse, column_lse
+
+
+@triton.jit
+def _forward_kernel(
+    q,
+    scale,
+    partial,
+    count,
+    blocks,
+    run,
+    features,
+    offset_a,
+    offset_b,
+    EXCLUDE: tl.constexpr,
+    WHOLE: tl.constexpr,
+    MASK_D: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """partial[b, i]: log-sum-exp of row i over the columns of block b; a tile gives two of them.
+
+    A program has the tiles of one row block and of `run` column blocks that are not below the
+    diagonal. WHOLE: a row fits into one tile, which is loaded once.
+    """
+    row_block = tl.program_id(1)
+    first = tl.maximum(tl.program_id(0) * run, row_block)
+    stop = tl.minimum((tl.program_id(0) + 1) * run, blocks)
+    if first >= stop:
+        return
+    rows = row_block * BLOCK + tl.arange(0, BLOCK)
+    row_mask = rows < count
+    factor = tl.load(scale)
+    if WHOLE:
+        own = load_rows(q, rows, row_mask, 0, features, BLOCK_D, MASK_D)
+    for column_block in range(first, stop):
+        columns = column_block * BLOCK + tl.arange(0, BLOCK)
+        column_mask = columns < count
+        if WHOLE:
+            others = load_rows(q, columns, column_mask, 0, features, BLOCK_D, MASK_D)
+            products = tl.zeros((BLOCK, BLOCK), tl.float32)
+            products = dot(own, tl.trans(others), products, PRECISION)
+        else:
+            products = row_products(
+                q,
+                q,
+                rows,
+                row_mask,
+                columns,
+                column_mask,
+                features,
+                BLOCK,
+                BLOCK,
+                BLOCK_D,
+                MASK_D,
+                PRECISION,
+            )
+        logits = _pair_logits(
+            products,
+            factor,
+            rows,
+            row_mask,
+            columns,
+            column_mask,
+            count,
+            offset_a,
+            offset_b,
+            EXCLUDE,
+        )
+        row_lse, column_lse = _tile_logsumexp(logits, row_mask, column_mask)
+        below = partial + tl.full((), column_block, tl.int64) * count + rows
+        tl.store(below, row_lse, mask=row_mask)
+        if row_block != column_block:
+            beside = partial + row_block.to(tl.int64) * count + columns
+            tl.store(beside, column_lse, mask=column_mask)
 
 
 @triton.jit

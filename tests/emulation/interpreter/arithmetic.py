@@ -62,12 +62,11 @@ def _repair_elementwise() -> None:
     binary, unary, ternary = Builder.binary_op, Builder.unary_op, Builder.ternary_op
 
     def binary_op(self, left, right, op):
+        if op in _COMPARISONS:  # upstream labels the truth values with the dtype of the operands
+            return Handle(op(_float32(left).data, _float32(right).data), tl.int1)
         if not _is_bfloat16(left):
             return binary(self, left, right, op)
-        result = op(widen(left.data), widen(right.data))
-        if op in _COMPARISONS:
-            return Handle(result, tl.int1)
-        return Handle(narrow(result), tl.bfloat16)
+        return Handle(narrow(op(widen(left.data), widen(right.data))), tl.bfloat16)
 
     def unary_op(self, arg, op):
         if not _is_bfloat16(arg):
@@ -157,6 +156,7 @@ def _reduce_in_float32(name: str) -> None:
     def back(self, result):
         if result.dtype.scalar != tl.float32:
             return result
-        return self.to_tensor(narrow(np.asarray(result.handle.data)), tl.bfloat16)
+        bits = narrow(np.asarray(result.handle.data))
+        return self.to_tensor(bits if result.type.is_block() else bits.item(), tl.bfloat16)
 
     setattr(interpreter.ReduceOps, name, repaired)
