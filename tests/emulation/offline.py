@@ -130,7 +130,8 @@ def _offline_driver(target: Any) -> Any:
 
 def _read(kernel: Any, name: str, target: str) -> Resources:
     binary = kernel.asm["cubin" if target.startswith("sm_") else "hsaco"]
-    cache = _cache_folder() / f"{hashlib.sha256(binary).hexdigest()}.json"
+    reader = Path(__file__).read_bytes()
+    cache = _cache_folder() / f"{hashlib.sha256(binary + reader).hexdigest()}.json"
     if cache.exists():
         usage = json.loads(cache.read_text())
     else:
@@ -180,7 +181,7 @@ def _amd_usage(kernel: Any) -> dict[str, Any]:
     return {
         "registers": numbers["vgpr_count"] + numbers.get("agpr_count", 0),
         "stack": numbers["private_segment_fixed_size"],
-        "spills": numbers["vgpr_spill_count"] + numbers["sgpr_spill_count"],
+        "spills": numbers["vgpr_spill_count"],  # a scalar register spills to a vector one
         "matrix": _matrix(Counter(_GCN.findall(text))),
     }
 

@@ -63,7 +63,9 @@ def symmetric(dtype: torch.dtype, features: int) -> Configuration:
 def added(dtype: torch.dtype, features: int) -> Configuration:
     """Square tiles of the gradient, multiplied on both sides: 32 features of it at a time."""
     if dtype is torch.float32:
-        return Configuration(32, 32, _inner(features, 32), 4, 2)
+        return Configuration(32, 32, _inner(features, 32), 4, _stages(2))
+    if on_amd():
+        return Configuration(64, 64, _inner(features, 32), 4, 1)
     return Configuration(128, 128, _inner(features, 32), 8, 2)
 
 

@@ -5,11 +5,13 @@ blocks the columns are split among several programs, whose partial results are p
 fixed order: the result is the same on every run.
 """
 
+# pyright: reportPossiblyUnbound=false, reportArgumentType=false, reportOperatorIssue=false
+# (A kernel is compiled by Triton: names bound under one constant are used under the same one.)
+
 from __future__ import annotations
 
 import contextlib
-from typing import NamedTuple
-
+import dataclasses
 import torch
 import triton
 import triton.language as tl
@@ -31,7 +33,8 @@ _PROGRAMS = 1024
 """Columns are split until about so many programs run: a few waves on any GPU."""
 
 
-class Logits(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Logits:
     """The implicit logits of a call: `cap(scale * <q_i, k_j> + bias_j)`.
 
     Without `index` all rows count. With it, its first `count` elements are the rows that do, and

@@ -5,6 +5,9 @@ dtype of the inputs; dq = scale G K and dk = scale G^T Q are then plain products
 all, one of them the logits once more.
 """
 
+# pyright: reportPossiblyUnbound=false, reportArgumentType=false, reportOperatorIssue=false
+# (A kernel is compiled by Triton: names bound under one constant are used under the same one.)
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -54,7 +57,8 @@ def gradients(
     (m, features), n = q.shape, k.shape[0]
     unit = storage_unit(q.dtype, upstream)
     if unit is not None:
-        upstream = Upstream(*(None if x is None else x / unit for x in upstream))
+        parts = (None if x is None else x / unit for x in upstream)
+        upstream = Upstream(*parts)
     factor = logits.scale if unit is None else logits.scale * unit
     tile = configurations.gradient(q.dtype, features)
     pitch = triton.cdiv(n, 16) * 16  # rows that vector loads can start at
