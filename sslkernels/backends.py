@@ -252,9 +252,8 @@ def _card_problem(card: object) -> str:
     if amd:
         known = amd.split(":")[0] in _AMD_MATRIX_CORES
         return "" if known else f"{amd} is none of {', '.join(_AMD_MATRIX_CORES)}"
-    version = getattr(card, "major", 0), getattr(card, "minor", 0)
-    if version < _OLDEST_NVIDIA:
-        return (
-            f"{getattr(card, 'name', 'the GPU')} is sm_{version[0]}{version[1]}, not sm_80 or newer"
-        )
+    major, minor = getattr(card, "major", 0), getattr(card, "minor", 0)
+    if (major, minor) < _OLDEST_NVIDIA:
+        name = getattr(card, "name", "the GPU")
+        return f"{name} is sm_{major}{minor}, older than sm_80"
     return ""

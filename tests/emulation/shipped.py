@@ -17,7 +17,8 @@ ALIGNED, RAGGED = (512, 768), (500, 777)
 
 def cases(target: str) -> dict[str, Callable[[], object]]:
     """The calls by name."""
-    configurations.on_amd = lambda: target.startswith("gfx")
+    chosen = "amd" if target.startswith("gfx") else {"sm_100": "sm_100"}.get(target, "sm_80")
+    configurations.architecture = lambda: chosen
     for op in ("logsumexp", "logit_terms"):
         backends._triton_operators[op]()
     found: dict[str, Callable[[], object]] = {}

@@ -35,7 +35,8 @@ def forward(dtype: torch.dtype, features: int) -> Configuration:
     if dtype is torch.float32:
         return Configuration(64, 64, 16, 4, 2)
     if features <= 128:
-        return Configuration(128, 128, _inner(features, 128), 8, _stages(2))
+        columns = 64 if architecture() == "sm_100" else 128
+        return Configuration(128, columns, _inner(features, 128), 8, _stages(2))
     return Configuration(128, 128, 64, 8, _stages(3))
 
 
@@ -57,15 +58,17 @@ def symmetric(dtype: torch.dtype, features: int) -> Configuration:
     """Square tiles of a matrix against itself, for their sums: as `forward`."""
     if dtype is torch.float32:
         return Configuration(64, 64, 16, 4, 2)
-    return Configuration(128, 128, _inner(features, 128 if features <= 128 else 64), 8, _stages(2))
+    if architecture() == "sm_100":
+        return Configuration(64, 64, _inner(features, 128 if features <= 128 else 32), 4, 2)
+    return Configuration(128, 128, _inner(features, 128 if features <= 128 else 32), 8, _stages(2))
 
 
 def added(dtype: torch.dtype, features: int) -> Configuration:
     """Square tiles of the gradient, multiplied on both sides: 32 features of it at a time."""
     if dtype is torch.float32:
         return Configuration(32, 32, _inner(features, 32), 4, _stages(2))
-    if on_amd():
-        return Configuration(64, 64, _inner(features, 32), 4, 1)
+    if architecture() != "sm_80":
+        return Configuration(64, 64, _inner(features, 32), 4, _stages(2))
     return Configuration(128, 128, _inner(features, 32), 8, 2)
 
 
@@ -86,13 +89,21 @@ def precision(dtype: torch.dtype, setting: int) -> str:
     return PRECISIONS[setting] if dtype is torch.float32 else "ieee"
 
 
-def on_amd() -> bool:
-    """AMD's GPUs have 64 KiB of shared memory for a program, NVIDIA's 160 and more."""
-    return torch.version.hip is not None
+def architecture() -> str:
+    """ "amd", "sm_100" from Blackwell on, else "sm_80".
+
+    AMD's GPUs have 64 KiB of shared memory for a program, NVIDIA's 99 and more. Blackwell's matrix
+    units leave their sums in a memory of their own, from where the epilogue reads them in pieces
+    that need more registers.
+    """
+    if torch.version.hip is not None:
+        return "amd"
+    new = torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 10
+    return "sm_100" if new else "sm_80"
 
 
 def _stages(wanted: int) -> int:
-    return 1 if on_amd() else wanted
+    return 1 if architecture() == "amd" else wanted
 
 
 def _inner(features: int, largest: int) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+
 import torch
 import triton
 import triton.language as tl
