@@ -59,7 +59,7 @@ def symmetric(dtype: torch.dtype, features: int) -> Configuration:
     if dtype is torch.float32:
         return Configuration(64, 64, 16, 4, 2)
     if architecture() == "sm_100":
-        return Configuration(64, 64, _inner(features, 128 if features <= 128 else 32), 4, 2)
+        return Configuration(64, 64, _inner(features, 128 if features <= 128 else 32), 8, 2)
     return Configuration(128, 128, _inner(features, 128 if features <= 128 else 32), 8, _stages(2))
 
 

@@ -5,7 +5,7 @@ blocks the columns are split among several programs, whose partial results are p
 fixed order: the result is the same on every run.
 """
 
-# pyright: reportPossiblyUnbound=false, reportArgumentType=false, reportOperatorIssue=false
+# pyright: reportPossiblyUnboundVariable=false, reportArgumentType=false, reportOperatorIssue=false
 # (A kernel is compiled by Triton: names bound under one constant are used under the same one.)
 
 from __future__ import annotations

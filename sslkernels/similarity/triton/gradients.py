@@ -5,7 +5,7 @@ dtype of the inputs; dq = scale G K and dk = scale G^T Q are then plain products
 all, one of them the logits once more.
 """
 
-# pyright: reportPossiblyUnbound=false, reportArgumentType=false, reportOperatorIssue=false
+# pyright: reportPossiblyUnboundVariable=false, reportArgumentType=false, reportOperatorIssue=false
 # (A kernel is compiled by Triton: names bound under one constant are used under the same one.)
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ the full matrix: 0.5 forward; backward 0.5 for the logits once more and 1.0 to a
 a tile to both sides, by atomic additions, or 2.0 without them.
 """
 
-# pyright: reportPossiblyUnbound=false, reportArgumentType=false, reportOperatorIssue=false
+# pyright: reportPossiblyUnboundVariable=false, reportArgumentType=false, reportOperatorIssue=false
 # (A kernel is compiled by Triton: names bound under one constant are used under the same one.)
 
 from __future__ import annotations
