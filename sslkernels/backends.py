@@ -1,13 +1,15 @@
 """Which implementation runs for a tensor, and why.
 
 `reference` is the dense definition, `chunked` plain PyTorch in bounded memory on any device, `cpu`
-the C++ kernels. `triton` and `cuda` have a name here and nothing behind it yet.
+the C++ kernels, `triton` the kernels for GPUs. `cuda` has a name here and nothing behind it yet.
 """
 
 from __future__ import annotations
 
 import contextvars
 import functools
+import importlib.util
+import os
 import warnings
 from collections.abc import Callable
 from types import TracebackType
@@ -25,10 +27,10 @@ _ABOUT = {
     "chunked": "plain PyTorch, bounded memory",
     "reference": "plain PyTorch, stores every logit",
 }
-_NOT_YET = {
-    "triton": "the Triton kernels are not written yet",
-    "cuda": "the CUDA kernels are not written yet",
-}
+_NOT_YET = {"cuda": "the CUDA kernels are not written yet"}
+_TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+_OLDEST_NVIDIA = (8, 0)
+_AMD_MATRIX_CORES = ("gfx90a", "gfx942", "gfx950")
 _PRECISIONS = {"highest": 0, "high": 1, "medium": 2}
 
 # Outside torch.compile a context variable keeps threads and asyncio tasks apart. Dynamo can read
@@ -39,6 +41,7 @@ _chosen_in_trace: str | None = None
 
 _operators: dict[str, Callable[[], None]] = {}
 _engines: dict[str, str] = {}
+_triton_operators: dict[str, Callable[[], None]] = {}
 
 
 class backend:
@@ -82,7 +85,7 @@ def choose(op: str, tensor: Tensor) -> str:
     """Name of the implementation of `op` that runs for `tensor`."""
     name = _chosen_in_trace or _chosen.get()
     if name is None:
-        return "cpu" if tensor.is_cpu and not _native_problem(op) else "chunked"
+        return _default(op, tensor)
     reason = why_not(op, name, tensor)
     if reason:
         raise RuntimeError(f"{op}: backend {name!r} was asked for, but {reason}")
@@ -109,7 +112,7 @@ def explain(op: str | Callable[..., object], *tensors: Tensor) -> str:
     tensor = tensors[0] if tensors else torch.empty(0)
     reasons = {candidate: why_not(name, candidate, tensor) for candidate in NAMES}
     forced = _chosen.get()
-    runs = forced or ("chunked" if reasons["cpu"] else "cpu")
+    runs = forced or _default(name, tensor)
     lines = [f"{name} on {tensor.device}" + (f", backend {forced!r} forced" if forced else "")]
     for candidate, reason in reasons.items():
         state = f"not available: {reason}" if reason else "available"
@@ -126,7 +129,14 @@ def why_not(op: str, name: str, tensor: Tensor) -> str:
         return _NOT_YET[name]
     if name == "cpu":
         return _native_problem(op) if tensor.is_cpu else f"the tensor is on {tensor.device}"
+    if name == "triton":
+        return _why_not_triton(_engines.get(op, op), tensor)
     return ""
+
+
+def _default(op: str, tensor: Tensor) -> str:
+    best = "cpu" if tensor.is_cpu else "triton"
+    return "chunked" if why_not(op, best, tensor) else best
 
 
 def matmul_precision() -> int:
@@ -137,6 +147,13 @@ def matmul_precision() -> int:
 def add(op: str, complete_native: Callable[[], None]) -> None:
     """Make an operator known; `complete_native` runs once, when its C++ side has been loaded."""
     _operators[op] = complete_native
+
+
+def add_triton(ops: tuple[str, ...], define: Callable[[], None]) -> None:
+    """Say that operators have Triton kernels; `define` registers them, once, when one is needed."""
+    once = functools.cache(define)
+    for op in ops:
+        _triton_operators[op] = once
 
 
 def compose(op: str, engine: str) -> None:
@@ -192,4 +209,51 @@ def _load_native() -> str:
             stacklevel=4,
         )
         return str(error)
+    return ""
+
+
+def _why_not_triton(op: str, tensor: Tensor) -> str:
+    if op not in _triton_operators:
+        return f"{op} has no Triton kernels"
+    if tensor.dtype not in _TRITON_DTYPES:
+        return f"they take float32, bfloat16 and float16, not {str(tensor.dtype)[6:]}"
+    if not tensor.is_cuda and not (tensor.is_cpu and _interpreting()):
+        return f"the tensor is on {tensor.device}"
+    return _triton_problem(op, -1 if tensor.is_cpu else tensor.device.index)
+
+
+# Constant while tracing, as the process is.
+@torch.compiler.assume_constant_result
+def _interpreting() -> bool:
+    """Whether Triton interprets its kernels, which then run on CPU tensors."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+# A function of its own: as for `_native_problem`.
+@torch.compiler.assume_constant_result
+def _triton_problem(op: str, device: int) -> str:
+    return _prepare_triton(op, device)
+
+
+@functools.cache
+def _prepare_triton(op: str, device: int) -> str:
+    """Why the Triton kernels of `op` cannot run on a device, or "" and they are registered."""
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed"
+    problem = "" if device < 0 else _card_problem(torch.cuda.get_device_properties(device))
+    if not problem:
+        _triton_operators[op]()
+    return problem
+
+
+def _card_problem(card: object) -> str:
+    """Why a GPU, given by torch's properties of it, has no matrix units for the kernels."""
+    amd = str(getattr(card, "gcnArchName", "")) if torch.version.hip else ""
+    if amd:
+        known = amd.split(":")[0] in _AMD_MATRIX_CORES
+        return "" if known else f"{amd} is none of {', '.join(_AMD_MATRIX_CORES)}"
+    major, minor = getattr(card, "major", 0), getattr(card, "minor", 0)
+    if (major, minor) < _OLDEST_NVIDIA:
+        name = getattr(card, "name", "the GPU")
+        return f"{name} is sm_{major}{minor}, older than sm_80"
     return ""

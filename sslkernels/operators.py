@@ -1,12 +1,14 @@
 """Registration of operators with torch.
 
-The C++ operators live in `torch.ops.sslkernels`, their plain PyTorch twins, with the same names and
-schemas, in `torch.ops.sslkernels_chunked`. Both get the same fake and the same vmap rule here.
+The C++ operators live in `torch.ops.sslkernels`; their plain PyTorch and Triton twins, with the
+same names and schemas, in `torch.ops.sslkernels_chunked` and `torch.ops.sslkernels_triton`. All get
+the same fake and the same vmap rule here.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +19,7 @@ from torch.autograd import Function
 NAMESPACES: dict[str, Any] = {
     "cpu": torch.ops.sslkernels,
     "chunked": torch.ops.sslkernels_chunked,
+    "triton": torch.ops.sslkernels_triton,
 }
 
 _chunked = torch.library.Library("sslkernels_chunked", "FRAGMENT")
@@ -35,6 +38,23 @@ def complete_native(**fakes: Callable[..., Any]) -> None:
     """Give loaded C++ operators what they lack: a fake and a vmap rule each."""
     for name, fake in fakes.items():
         _complete("sslkernels", name, fake)
+
+
+def define_triton(module: str, **fakes: Callable[..., Any]) -> None:
+    """Import the module with the Triton operators of those names, and define them.
+
+    Triton is imported here and not before: that takes time, and a CPU build of torch has none.
+    """
+    implementations = importlib.import_module(module)
+    for name, fake in fakes.items():
+        schema = str(getattr(torch.ops.sslkernels_chunked, name).default._schema)
+        torch.library.triton_op(
+            f"sslkernels_triton::{name}",
+            getattr(implementations, name),
+            mutates_args=(),
+            schema=schema[schema.index("(") :],
+        )
+        _complete("sslkernels_triton", name, fake)
 
 
 def apply(function: type[Function], *args: Any) -> Any:

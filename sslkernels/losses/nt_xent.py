@@ -101,7 +101,7 @@ def nt_xent(
     if name == "cpu":
         loss = _native(z1.contiguous(), z2.contiguous(), scale, normalize, decoupled, reduction)
     else:
-        loss = _composed(z1, z2, scale, normalize, decoupled, reduction)
+        loss = _composed(z1, z2, scale, normalize, decoupled, reduction, rounded=name == "triton")
     if sigma is not None:
         loss = loss + positive_correction(z1, z2, scale, normalize, reduction, sigma)
     if not return_accuracy:
@@ -202,18 +202,29 @@ def _rows(z1: Tensor, z2: Tensor, normalize: bool) -> Tensor:
 
 
 def _composed(
-    z1: Tensor, z2: Tensor, scale: Tensor, normalize: bool, decoupled: bool, reduction: str
+    z1: Tensor,
+    z2: Tensor,
+    scale: Tensor,
+    normalize: bool,
+    decoupled: bool,
+    reduction: str,
+    rounded: bool,
 ) -> Tensor:
-    """The loss from the engine's operators, in the accumulation dtype throughout."""
+    """The loss from the engine's operators, in the accumulation dtype throughout.
+
+    With `rounded` the products take the rows in the dtype of the inputs, as the C++ kernels do.
+    """
     n = z1.shape[0]
     z = _rows(z1, z2, normalize)
+    z = z.to(z1.dtype) if rounded else z
     with torch.autocast(z1.device.type, enabled=False):
-        positive = (z[:n] * z[n:]).sum(1) * scale
+        wide = z.to(accumulate_dtype(z1.dtype))
+        positive = (wide[:n] * wide[n:]).sum(1) * scale
         exclude = (0, n) if decoupled else (0,)
         if reduction == "none":
             return logsumexp(z, scale=scale, exclude=exclude) - positive.repeat(2)
         weight = 1.0 if reduction == "sum" else 0.5 / n
-        row_weight = z.new_full((2 * n,), weight)
+        row_weight = wide.new_full((2 * n,), weight)
         total = weighted_logsumexp(z, None, row_weight, scale=scale, exclude=exclude)
         return total - (2.0 * weight) * positive.sum()
 
@@ -454,3 +465,4 @@ backends.add(
         nt_xent_forward_backward=_fake_nt_xent_forward_backward,
     ),
 )
+backends.add_triton(("nt_xent",), lambda: None)  # nothing beside the engine's

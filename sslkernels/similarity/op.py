@@ -2,9 +2,10 @@
 
 A call goes: checks, choice of implementation, `autograd.Function` over a registered operator. The
 forward and the backward are registered operators of their own (C++: `torch.ops.sslkernels`, plain
-PyTorch: `torch.ops.sslkernels_chunked`, same names and schemas), so torch.compile, export and
-fake tensors see opaque calls. The backward is a second Function because torch.func differentiates
-through it; asking for its derivative is an error that says what to do.
+PyTorch: `torch.ops.sslkernels_chunked`, Triton: `torch.ops.sslkernels_triton`, same names and
+schemas), so torch.compile, export and fake tensors see opaque calls. The backward is a second
+Function because torch.func differentiates through it; asking for its derivative is an error that
+says what to do.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from sslkernels.operators import (
     apply_in_backward,
     complete_native,
     define_chunked,
+    define_triton,
     second_order,
 )
 from sslkernels.similarity import chunked, reference
@@ -307,4 +309,13 @@ backends.add(
 backends.add(
     "weighted_logsumexp",
     lambda: complete_native(weighted_logsumexp_forward=_fake_weighted_logsumexp_forward),
+)
+backends.add_triton(
+    ("logsumexp", "weighted_logsumexp"),
+    lambda: define_triton(
+        "sslkernels.similarity.triton.operators",
+        logsumexp_forward=_fake_logsumexp_forward,
+        logsumexp_backward=_fake_logsumexp_backward,
+        weighted_logsumexp_forward=_fake_weighted_logsumexp_forward,
+    ),
 )

@@ -19,6 +19,7 @@ from sslkernels.operators import (
     apply_in_backward,
     complete_native,
     define_chunked,
+    define_triton,
     second_order,
 )
 from sslkernels.similarity import chunked_terms, reference
@@ -210,6 +211,14 @@ define_chunked(
 backends.add(
     "logit_terms",
     lambda: complete_native(
+        logit_terms_forward=_fake_logit_terms_forward,
+        logit_terms_backward=_fake_logit_terms_backward,
+    ),
+)
+backends.add_triton(
+    ("logit_terms",),
+    lambda: define_triton(
+        "sslkernels.similarity.triton.operators",
         logit_terms_forward=_fake_logit_terms_forward,
         logit_terms_backward=_fake_logit_terms_backward,
     ),
