@@ -46,15 +46,17 @@ def _calls(
     symmetric = (q, None, scale, None, [0, rows // 2], 0)
     calls = {
         "logsumexp forward": lambda: ops.logsumexp_forward(*both),
-        "logsumexp backward": lambda: ops.logsumexp_backward(row, row, *both),
+        "logsumexp backward": lambda: ops.logsumexp_backward(row, row, *both[:-1], True, 0),
         "terms forward": lambda: ops.logit_terms_forward(*terms),
-        "terms backward": lambda: ops.logit_terms_backward(row, row, row, row, *terms),
+        "terms backward": lambda: ops.logit_terms_backward(
+            row, row, row, row, *terms[:-1], True, 0
+        ),
         "symmetric forward": lambda: ops.logsumexp_forward(*symmetric),
-        "symmetric backward": lambda: ops.logsumexp_backward(row, row, *symmetric),
+        "symmetric backward": lambda: ops.logsumexp_backward(row, row, *symmetric[:-1], True, 0),
     }
     if features <= configurations.widest_owned(dtype):
         calls["symmetric backward, deterministic"] = lambda: _deterministic(
-            lambda: ops.logsumexp_backward(row, row, *symmetric)
+            lambda: ops.logsumexp_backward(row, row, *symmetric[:-1], True, 0)
         )
     return calls
 

@@ -51,8 +51,12 @@ def gradients(
     target: Tensor | None = None,
     column_weight: Tensor | None = None,
     symmetric: bool = False,
+    with_dk: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """dq, dk, dscale, dbias; with `symmetric` k is q, dq is the whole gradient and dk is empty."""
+    """dq, dk, dscale, dbias; dk is empty without `with_dk`.
+
+    With `symmetric` k is q, dq is the whole gradient and dk is empty.
+    """
     q, k, bias = logits.q, logits.k, logits.bias
     (m, features), n = q.shape, k.shape[0]
     unit = storage_unit(q.dtype, upstream)
@@ -74,12 +78,13 @@ def gradients(
     one_pass = chunk >= m and not symmetric
     kept = q.dtype if one_pass else torch.float32
     dq = q.new_zeros(m, features, dtype=torch.float32 if symmetric else q.dtype)
-    dk = dq if symmetric else k.new_zeros(n, features, dtype=kept)
+    dk = dq if symmetric else k.new_zeros(n if with_dk else 0, features, dtype=kept)
     for first in range(0, m, chunk):
         block = workspace[: min(chunk, m - first)]
         _write_tiles(logits, upstream, lse, target, column_weight, first, block, sums, inner)
         _multiply(block, k, dq, factor, logits, first, transpose=False, accumulate=symmetric)
-        _multiply(block, q, dk, factor, logits, first, transpose=True, accumulate=not one_pass)
+        if symmetric or with_dk:
+            _multiply(block, q, dk, factor, logits, first, transpose=True, accumulate=not one_pass)
         dscale = dscale + inner.sum()
         if bias is not None:
             dbias = dbias + sums[:, :n].sum(0)

@@ -47,17 +47,20 @@ def logsumexp_backward(
     scale: Tensor,
     bias: Tensor | None,
     exclude: Sequence[int],
+    with_dk: bool,
     precision: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """dq, dk, dscale, dbias of sum_i grad_i * lse_i."""
+    """dq, dk, dscale, dbias of sum_i grad_i * lse_i; dk is empty where k is None or not asked."""
     logits = _logits(q, k, scale, bias, exclude, precision)
     if logits is None:
-        return chunked.logsumexp_backward(grad, lse, q, k, scale, bias, exclude, precision)
+        return chunked.logsumexp_backward(grad, lse, q, k, scale, bias, exclude, with_dk, precision)
     found = None
     if k is None and symmetric.covers(logits):
         found = symmetric.gradients(logits, grad, lse)
     if found is None:
-        found = gradients.gradients(logits, Upstream(grad), lse, symmetric=k is None)
+        found = gradients.gradients(
+            logits, Upstream(grad), lse, symmetric=k is None, with_dk=with_dk
+        )
     return _of_width(q.shape[1], *found)
 
 
@@ -73,7 +76,7 @@ def weighted_logsumexp_forward(
     """value, lse and the gradients of value."""
     lse = logsumexp_forward(q, k, scale, bias, exclude, precision)
     value = (row_weight * lse).sum()
-    gradients = logsumexp_backward(row_weight, lse, q, k, scale, bias, exclude, precision)
+    gradients = logsumexp_backward(row_weight, lse, q, k, scale, bias, exclude, True, precision)
     return value, lse, *gradients
 
 
@@ -105,12 +108,13 @@ def logit_terms_backward(
     bias: Tensor | None,
     column_weight: Tensor | None,
     softcap: float,
+    with_dk: bool,
     precision: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """dq, dk, dscale, dbias of the terms' sum, weighted by the three upstream gradients."""
     logits = _counted_logits(q, k, target, scale, bias, softcap, precision)
     upstream = Upstream(grad_lse, grad_target, grad_sum)
-    found = gradients.gradients(logits, upstream, lse, target, column_weight)
+    found = gradients.gradients(logits, upstream, lse, target, column_weight, with_dk=with_dk)
     return _of_width(q.shape[1], *found)
 
 
