@@ -35,6 +35,8 @@ STABLE_TORCH_LIBRARY(sslkernels, m) {
       "Tensor q, Tensor k, Tensor target, Tensor scale, Tensor? bias, Tensor? column_weight, "
       "float softcap, bool with_dk, int precision) "
       "-> (Tensor dq, Tensor dk, Tensor dscale, Tensor dbias)");
+  m.def("unit_rows_forward(Tensor x) -> (Tensor z, Tensor inv_norm)");
+  m.def("unit_rows_backward(Tensor grad, Tensor x, Tensor inv_norm) -> Tensor");
   m.def(
       "fixed_keys_forward(Tensor q, Tensor k, Tensor scale, Tensor? bias, int precision) "
       "-> (Tensor lse, Tensor mean_key)");

@@ -92,6 +92,12 @@ def choose(op: str, tensor: Tensor) -> str:
     return name
 
 
+def runs_native(op: str, tensor: Tensor) -> bool:
+    """Whether the C++ kernel of a part of an operator runs: it can, and nothing else is forced."""
+    name = _chosen_in_trace or _chosen.get()
+    return name in (None, "cpu") and not why_not(op, "cpu", tensor)
+
+
 def explain(op: str | Callable[..., object], *tensors: Tensor) -> str:
     """Say which implementation of an operator runs for some tensors, and why the others do not.
 

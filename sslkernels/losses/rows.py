@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from sslkernels.checks import accumulate_dtype
 from sslkernels.similarity.op import scale_tensor
+from sslkernels.similarity.unit_rows import unit_rows
 
-
-def unit_rows(x: Tensor) -> Tensor:
-    """Rows over their norms, in the accumulation dtype, then rounded once to the dtype of x.
-
-    Rows are along the last dimension; a row of zeros stays one. The products that follow are those
-    of the dtype of x.
-    """
-    with torch.autocast(x.device.type, enabled=False):
-        return F.normalize(x.to(accumulate_dtype(x.dtype)), dim=-1).to(x.dtype)
+__all__ = ["inverse", "reduce", "row_dots", "unit_rows"]
 
 
 def row_dots(a: Tensor, b: Tensor) -> Tensor:
