@@ -167,6 +167,17 @@ def check_pairs(m: int, n: int, d: int, dtype: torch.dtype) -> None:
         torch.testing.assert_close(ops.sigmoid_loss_forward_backward(*options)[0], alone)
 
 
+def check_unit_rows(m: int, d: int, dtype: torch.dtype) -> None:
+    """Rows over their norms, and back."""
+    ops = torch.ops.sslkernels
+    x, grad = torch.randn(2, m, d).to(dtype).unbind()
+    z, inv_norm = ops.unit_rows_forward(x)
+    limit = 4 * torch.finfo(dtype).eps
+    expected = torch.nn.functional.normalize(x.double(), dim=1)
+    torch.testing.assert_close(z.double(), expected, rtol=0, atol=limit)
+    ops.unit_rows_backward(grad, x, inv_norm)
+
+
 def check_mask_tokens(batch: int, length: int, dtype: torch.dtype) -> None:
     """Every strategy, with and without padding and words, to the bit."""
     ids, sequences = torch.randint(50, (batch, length)).to(dtype), torch.randint(2**62, (batch,))
@@ -248,7 +259,8 @@ def run(library: Path) -> None:
         check_logsumexp(m, n, d, dtype)
         check_logit_terms(m, n, d, dtype)
         check_pairs(m, n, d, dtype)
-        calls += 2
+        check_unit_rows(m, d, dtype)
+        calls += 4
     for (batch, length), dtype in itertools.product(SEQUENCES, (torch.int64, torch.int32)):
         check_mask_tokens(batch, length, dtype)
         calls += 1
