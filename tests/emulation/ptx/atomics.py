@@ -20,16 +20,17 @@ _UPDATES = {
     "exch": lambda old, new: new,
 }
 _TYPES = ("b32", "b64", "u32", "s32", "u64", "s64", "f32", "f64")
-_MODIFIERS = "global shared shared::cta relaxed acquire release acq_rel cta gpu sys"
+_ORDERS = "relaxed acquire release acq_rel cta gpu sys"
+_SPACES = "global shared shared::cta"
 
 
-@operation("red", types=_TYPES, modifiers=f"{' '.join(_UPDATES)} {_MODIFIERS}")
+@operation("red", types=_TYPES, modifiers=f"{' '.join(_UPDATES)} {_ORDERS}", one_of=_SPACES)
 def reduce(state: State, instruction: Instruction) -> None:
     place, *operands = instruction.operands
     _update(state, instruction, place, operands)
 
 
-@operation("atom", types=_TYPES, modifiers=f"cas {' '.join(_UPDATES)} {_MODIFIERS}")
+@operation("atom", types=_TYPES, modifiers=f"cas {' '.join(_UPDATES)} {_ORDERS}", one_of=_SPACES)
 def update(state: State, instruction: Instruction) -> None:
     """The target receives what was there before."""
     target, place, *operands = instruction.operands

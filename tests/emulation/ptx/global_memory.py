@@ -29,6 +29,8 @@ class GlobalMemory:
 
     def places(self, address: Array, width: int) -> Array:
         """Where `width` bytes from `address` [n] lie. Raises `OutOfBounds`, `Misaligned`."""
+        if (address % width).any():
+            raise Misaligned(f"{width} bytes at {int(address[address % width != 0][0]):#x}")
         number, offset = np.divmod(address - _FIRST, _APART)
         number = np.where((number < 0) | (number >= len(self._arrays)), -1, number)
         outside = offset + width > self._sizes[number]
@@ -38,8 +40,6 @@ class GlobalMemory:
             if buffer < 0 or byte > _APART // 2:
                 near = f"address {int(address[outside][0]):#x}, in no buffer"
             raise OutOfBounds(f"{width} bytes at {near}")
-        if (address % width).any():
-            raise Misaligned(f"{width} bytes at {int(address[address % width != 0][0]):#x}")
         return (self._starts[number] + offset)[:, None] + np.arange(width)
 
     def load(self, at: Array, block: Array) -> Array:

@@ -68,10 +68,10 @@ class Lanes:
         elif isinstance(operand, Special) and operand.name in self._special:
             value = self._special[operand.name]
         else:
-            raise Unsupported(f"the operand {operand}")
+            raise Unsupported(f"the operand {getattr(operand, 'name', operand)}")
         if value.dtype.itemsize != dtype.itemsize:
             if value.dtype.itemsize < dtype.itemsize:
-                raise Malformed(f"{operand} is narrower than {kind}")
+                raise Malformed(f"an operand is narrower than {kind}")
             value = value.astype(unsigned(dtype))
         return value.view(dtype)
 
@@ -80,7 +80,7 @@ class Lanes:
         if isinstance(operand, Symbol) and operand.name == "_":
             return
         if not isinstance(operand, Register):
-            raise Malformed(f"{operand} is no register to write to")
+            raise Malformed("the target is no register")
         dtype = unsigned(operand.dtype)
         value = value if value.dtype.kind == "i" else bits_of(value)
         if value.dtype != dtype:

@@ -11,7 +11,6 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import torch
 
 from tests.emulation import offline
@@ -42,11 +41,11 @@ def emulated(change: Callable[[str], str] = lambda ptx: ptx) -> Iterator[list[La
 
     def run(compiled: Any, function: Any, grid: tuple[int, ...], arguments: Any) -> None:
         [kernel] = kernels(change(compiled.asm["ptx"])).values()
-        whole = (*grid, 1, 1)[:3]
+        x, y, z = (*grid, 1, 1)[:3]
         values = _values(compiled, arguments)
         shared = compiled.metadata.shared
-        counts = launch(kernel, whole, values, dynamic_shared=shared)
-        found.append(Launched(function.__name__, int(np.prod(whole)), counts))
+        counts = launch(kernel, (x, y, z), values, dynamic_shared=shared)
+        found.append(Launched(function.__name__, x * y * z, counts))
 
     with offline.compiled_launches(TARGET, run):
         yield found

@@ -25,28 +25,34 @@ class _Operation:
     run: Run
     types: frozenset[str] | None
     modifiers: frozenset[str]
+    one_of: frozenset[str]
 
     def runs(self, modifiers: tuple[str, ...]) -> bool:
         if self.types is not None:
             if not modifiers or modifiers[-1] not in self.types:
                 return False
             modifiers = modifiers[:-1]
-        return self.modifiers.issuperset(modifiers)
+        if self.one_of and self.one_of.isdisjoint(modifiers):
+            return False
+        return (self.modifiers | self.one_of).issuperset(modifiers)
 
 
 _TABLE: dict[str, list[_Operation]] = {}
 
 
 def operation(
-    *opcodes: str, types: Iterable[str] | None = None, modifiers: str = ""
+    *opcodes: str, types: Iterable[str] | None = None, modifiers: str = "", one_of: str = ""
 ) -> Callable[[Run], Run]:
-    """Registers a function for opcodes whose last modifier is one of `types`, if those are given,
-    and whose others are among `modifiers` (words in any order)."""
+    """Registers a function for opcodes.
+
+    Their last modifier is one of `types`, if those are given, and the others are among `modifiers`
+    and `one_of` (words in any order), with one of `one_of` at least.
+    """
 
     def register(run: Run) -> Run:
         wanted = None if types is None else frozenset(types)
         for opcode in opcodes:
-            entry = _Operation(run, wanted, frozenset(modifiers.split()))
+            entry = _Operation(run, wanted, frozenset(modifiers.split()), frozenset(one_of.split()))
             _TABLE.setdefault(opcode, []).append(entry)
         return run
 

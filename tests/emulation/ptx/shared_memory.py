@@ -20,13 +20,13 @@ class SharedMemory:
 
     def places(self, block: Array, address: Array, width: int) -> Array:
         """Where `width` bytes from `address` [n] lie. Raises `OutOfBounds`, `Misaligned`."""
+        if (address % width).any():
+            raise Misaligned(f"shared address {address[address % width != 0][0]}, {width} bytes")
         outside = (address < 0) | (address + width > self._size)
         if outside.any():
             raise OutOfBounds(
                 f"shared address {address[outside][0]} of {width} bytes, block has {self._size}"
             )
-        if (address % width).any():
-            raise Misaligned(f"shared address {address[address % width != 0][0]}, {width} bytes")
         return (block * self._size + address)[:, None] + np.arange(width)
 
     def load(self, at: Array, warp: Array) -> Array:

@@ -32,7 +32,7 @@ def addresses(state: State, operand: Operand) -> Array:
     return base.astype(np.int64) + operand.offset
 
 
-@operation("ld", types=_TYPES, modifiers="param")
+@operation("ld", types=_TYPES, one_of="param")
 def load_parameter(state: State, instruction: Instruction) -> None:
     target, source = instruction.operands
     assert isinstance(source, Address) and isinstance(source.base, Symbol)
@@ -42,7 +42,7 @@ def load_parameter(state: State, instruction: Instruction) -> None:
     state.lanes.write(target, np.repeat(value.view(dtype), state.lanes.count))
 
 
-@operation("ld", types=_TYPES, modifiers=f"global v2 v4 {_SHARED} {_CACHES}")
+@operation("ld", types=_TYPES, modifiers=f"v2 v4 {_CACHES}", one_of=f"global {_SHARED}")
 def load(state: State, instruction: Instruction) -> None:
     target, source, *_ = instruction.operands
     registers, dtype = state.lanes.parts(target), DTYPES[instruction.modifiers[-1]]
@@ -68,7 +68,7 @@ def _fetch(state: State, address: Array, width: int, mask: Array, shared: bool) 
     return data
 
 
-@operation("st", types=_TYPES, modifiers=f"global v2 v4 {_SHARED} {_CACHES}")
+@operation("st", types=_TYPES, modifiers=f"v2 v4 {_CACHES}", one_of=f"global {_SHARED}")
 def store(state: State, instruction: Instruction) -> None:
     target, source, *_ = instruction.operands
     kind = instruction.modifiers[-1]
@@ -87,7 +87,7 @@ def store(state: State, instruction: Instruction) -> None:
         state.counts.global_write(warp, at, width)
 
 
-@operation("ldmatrix", modifiers=f"sync aligned m8n8 x1 x2 x4 trans b16 {_SHARED}")
+@operation("ldmatrix", modifiers="sync aligned m8n8 x1 x2 x4 trans b16", one_of=_SHARED)
 def load_matrices(state: State, instruction: Instruction) -> None:
     """8 x 8 matrices of 16 bits: of matrix i, thread 8 i + r has the address of row r, and thread t
     receives elements 2 (t % 4) and the next of row t / 4 (of the transpose, with `.trans`)."""
@@ -114,6 +114,7 @@ def require_whole_warps(state: State) -> None:
 @operation(
     "cp",
     modifiers=f"async ca cg global L2::64B L2::128B L2::256B L2::cache_hint {_SHARED}",
+    one_of="ca cg",
 )
 def begin_copy(state: State, instruction: Instruction) -> None:
     """Bytes past the source's size become zeros; without any the source is not read."""
@@ -139,12 +140,12 @@ def begin_copy(state: State, instruction: Instruction) -> None:
     state.copies.append(Copy(chosen, state.committed[chosen], at, data))
 
 
-@operation("cp", modifiers="async commit_group")
+@operation("cp", modifiers="async", one_of="commit_group")
 def commit(state: State, instruction: Instruction) -> None:
     state.committed = state.committed + state.lanes.mask
 
 
-@operation("cp", modifiers="async wait_group wait_all")
+@operation("cp", modifiers="async", one_of="wait_group wait_all")
 def wait(state: State, instruction: Instruction) -> None:
     """Of the threads' own copies, all but those of the last groups are complete."""
     if "wait_all" in instruction.modifiers:
