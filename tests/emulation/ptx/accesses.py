@@ -23,22 +23,23 @@ class Accesses:
         self._reader, self._writer, self._adder = np.full((3, size), _NOBODY, np.int32)
 
     def read(self, at: Array, who: Array) -> None:
-        self._refuse(at, who, self._writer, "reads what", "wrote")
-        self._refuse(at, who, self._adder, "reads what", "updated atomically")
+        self._refuse(who, self._writer[at], "reads what", "wrote")
+        self._refuse(who, self._adder[at], "reads what", "updated atomically")
         self._note(self._reader, at, who)
 
-    def write(self, at: Array, who: Array) -> None:
-        self._refuse(at, who, self._writer, "overwrites what", "wrote")
-        self._refuse(at, who, self._reader, "overwrites what", "read")
-        self._refuse(at, who, self._adder, "overwrites what", "updated atomically")
-        self._writer[at] = who[:, None]
-        if (self._writer[at] != who[:, None]).any():
-            raise Race(f"two {self._party}s write to one byte at once")
+    def write(self, at: Array, who: Array, unchanged: Array) -> None:
+        """Parties may write to one byte if they store the same: `unchanged` [n, width] has the
+        bytes that already hold what comes."""
+        written = np.where(unchanged, _NOBODY, self._writer[at])
+        self._refuse(who, written, "overwrites what", "wrote")
+        self._refuse(who, self._reader[at], "overwrites what", "read")
+        self._refuse(who, self._adder[at], "overwrites what", "updated atomically")
+        self._note(self._writer, at, who)
 
     def add(self, at: Array, who: Array) -> None:
         """An atomic update, which goes with others."""
-        self._refuse(at, who, self._writer, "updates atomically what", "wrote")
-        self._refuse(at, who, self._reader, "updates atomically what", "read")
+        self._refuse(who, self._writer[at], "updates atomically what", "wrote")
+        self._refuse(who, self._reader[at], "updates atomically what", "read")
         self._note(self._adder, at, who)
 
     def forget(self, part: slice) -> None:
@@ -46,8 +47,7 @@ class Accesses:
         for owner in (self._reader, self._writer, self._adder):
             owner[part] = _NOBODY
 
-    def _refuse(self, at: Array, who: Array, owner: Array, does: str, did: str) -> None:
-        earlier = owner[at]
+    def _refuse(self, who: Array, earlier: Array, does: str, did: str) -> None:
         if ((earlier != _NOBODY) & (earlier != who[:, None])).any():
             raise Race(f"a {self._party} {does} another {did}, with no barrier between")
 

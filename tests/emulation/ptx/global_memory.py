@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tests.emulation.ptx.accesses import Accesses
-from tests.emulation.ptx.errors import Misaligned, OutOfBounds
+from tests.emulation.ptx.errors import Misaligned, OutOfBounds, Race
 from tests.emulation.ptx.formats import Array
 
 _FIRST, _APART = 1 << 40, 1 << 36
@@ -47,8 +47,10 @@ class GlobalMemory:
         return self._data[at]
 
     def store(self, at: Array, data: Array, block: Array) -> None:
-        self._accesses.write(at, block)
+        self._accesses.write(at, block, self._data[at] == data)
         self._data[at] = data
+        if (self._data[at] != data).any():
+            raise Race("threads store different values to one byte at once")
 
     def update(self, at: Array, block: Array) -> None:
         """Notes atomic updates, whose values `peek` and `poke` move."""

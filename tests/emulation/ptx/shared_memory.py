@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tests.emulation.ptx.accesses import Accesses
-from tests.emulation.ptx.errors import Misaligned, OutOfBounds, PendingCopy, Unwritten
+from tests.emulation.ptx.errors import Misaligned, OutOfBounds, PendingCopy, Race, Unwritten
 from tests.emulation.ptx.formats import Array
 
 
@@ -38,8 +38,10 @@ class SharedMemory:
 
     def store(self, at: Array, data: Array, warp: Array) -> None:
         self._no_copy(at)
-        self._accesses.write(at, warp)
+        self._accesses.write(at, warp, self._data[at] == data)
         self._data[at], self._written[at] = data, True
+        if (self._data[at] != data).any():
+            raise Race("threads store different values to one byte at once")
 
     def update(self, at: Array, warp: Array) -> None:
         """Notes atomic updates, whose values `peek` and `poke` move."""
@@ -57,12 +59,12 @@ class SharedMemory:
     def begin_copy(self, at: Array, warp: Array) -> None:
         """From now to `end_copy` the bytes are anybody's guess."""
         self._no_copy(at)
-        self._accesses.write(at, warp)
+        self._accesses.write(at, warp, np.False_)
         self._pending[at] = True
 
     def end_copy(self, at: Array, data: Array, warp: Array) -> None:
         """The copy is complete for the warp that waited; others need a barrier."""
-        self._accesses.write(at, warp)
+        self._accesses.write(at, warp, np.False_)
         self._data[at], self._written[at], self._pending[at] = data, True, False
 
     def barrier(self, block: int) -> None:

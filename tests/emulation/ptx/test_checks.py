@@ -25,10 +25,10 @@ MASKED_SUM = """
     mul.wide.u32 %d9, %r0, 4; add.s64 %d10, %d0, %d9; add.s64 %d11, %d1, %d9;
     mov.b32 %r1, 0;
     @%p0 ld.global.b32 %r1, [%d10];
-    add.s32 %r1, %r1, 1;
+    add.s32 %r1, %r1, %block;
     @%p0 st.global.b32 [%d11], %r1;
 """
-"""Adds one to 50 numbers, in two blocks of 32 threads."""
+"""Adds their block to 50 numbers, in two blocks of 32 threads."""
 
 PIPELINE = """
     mov.b32 %r1, buffer; mad.lo.u32 %r2, %thread, 16, %r1;
@@ -81,7 +81,8 @@ def changed(body, old, new):
 
 def test_what_is_right_passes():
     np.testing.assert_array_equal(reversed_by(REVERSE), np.arange(127, -1, -1))
-    np.testing.assert_array_equal(summed_by(MASKED_SUM), np.arange(1, 51))
+    expected = np.arange(50) + (np.arange(50) >= 32)
+    np.testing.assert_array_equal(summed_by(MASKED_SUM), expected)
     expected = np.arange(1024).reshape(4, 2, 128)[:, ::-1].reshape(-1)
     np.testing.assert_array_equal(piped_by(PIPELINE), expected)
 
@@ -156,10 +157,19 @@ def test_a_pipeline_with_one_thing_wrong(old, new, error):
 
 def test_a_race_among_blocks_of_different_chunks():
     """Blocks run 32 at a time; the hundredth still meets what the first wrote."""
-    body = "and.b32 %r0, %block, {}; mad.wide.u32 %d10, %r0, 4, %d0; st.global.b32 [%d10], 1;"
+    body = "and.b32 %r0, %block, {}; mad.wide.u32 %d10, %r0, 4, %d0; st.global.b32 [%d10], %block;"
     run(kernel(body.format(127), 1), np.zeros(128, np.int32), grid=(100, 1, 1))
     with pytest.raises(errors.Race):
         run(kernel(body.format(63), 1), np.zeros(128, np.int32), grid=(100, 1, 1))
+
+
+def test_several_may_write_the_same():
+    body = "mov.b32 %r0, buffer; st.shared.b32 [%r0], {0}; st.global.b32 [%d0], {0};"
+    out = np.zeros(1, np.int32)
+    run(kernel(body.format(7), 1, threads=64, shared=4), out, grid=(3, 1, 1))
+    assert out[0] == 7
+    with pytest.raises(errors.Race, match="different values"):
+        run(kernel(body.format("%thread"), 1, threads=64, shared=4), out)
 
 
 def test_reading_what_another_block_writes():
