@@ -73,7 +73,8 @@ def compiled_launches(
     def compile_only(self: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:
         kernel = run(self, *args, grid=grid, warmup=True, **options)
         arguments = dict(zip(self.arg_names, args, strict=False)) | options
-        each(kernel, self, grid(arguments) if callable(grid) else grid, arguments)
+        blocks: Any = grid(arguments) if callable(grid) else grid
+        each(kernel, self, blocks, arguments)
         return kernel
 
     driver.set_active(_offline_driver(GPUTarget(*TARGETS[target])))

@@ -37,7 +37,9 @@ def update(state: State, instruction: Instruction) -> None:
     state.lanes.write(target, _update(state, instruction, place, operands))
 
 
-def _update(state: State, instruction: Instruction, place: Operand, operands: list) -> Array:
+def _update(
+    state: State, instruction: Instruction, place: Operand, operands: list[Operand]
+) -> Array:
     dtype = DTYPES[instruction.modifiers[-1]]
     values = [state.lanes.read(operand, instruction.modifiers[-1]) for operand in operands]
     [chosen] = np.nonzero(state.lanes.mask)

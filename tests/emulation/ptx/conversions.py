@@ -7,7 +7,7 @@ import numpy as np
 from tests.emulation.ptx.formats import DTYPES, Array, flushed, from_bf16, to_bf16, to_tf32
 from tests.emulation.ptx.operations import operation
 from tests.emulation.ptx.state import State
-from tests.emulation.ptx.text import Instruction
+from tests.emulation.ptx.text import Instruction, Operand
 
 _TYPES = "u8 s8 u16 s16 u32 s32 u64 s64 f16 f32 f64"
 _TO_INTEGRAL = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}
@@ -47,7 +47,7 @@ def convert_tf32(state: State, instruction: Instruction) -> None:
     state.lanes.write(target, to_tf32(state.lanes.read(source, "f32")))
 
 
-def _as_number(state: State, source, kind: str) -> Array:
+def _as_number(state: State, source: Operand, kind: str) -> Array:
     if kind == "bf16":
         return from_bf16(state.lanes.read(source, "b16"))
     return state.lanes.read(source, kind)

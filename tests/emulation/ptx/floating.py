@@ -6,7 +6,7 @@ differ in the last bits.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -18,7 +18,9 @@ from tests.emulation.ptx.text import Instruction
 _SINGLE = ("f32",)
 
 
-def _floats(opcode: str, function: Callable[..., Array], types, modifiers: str) -> None:
+def _floats(
+    opcode: str, function: Callable[..., Array], types: Iterable[str], modifiers: str
+) -> None:
     """Registers a function of float64 numbers, whose result is rounded to the type."""
 
     @operation(opcode, types=types, modifiers=f"ftz {modifiers}")

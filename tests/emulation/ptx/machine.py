@@ -200,7 +200,7 @@ class _Chunk:
         per_block = self._state.lanes.per_block
         waiting, live = (x.reshape(-1, per_block) for x in (self._waiting, self._live))
         for block in np.nonzero(waiting.any(1) & (waiting == live).all(1))[0]:
-            places = np.unique(self._next.reshape(-1, per_block)[block])
+            places = np.unique(self._next.reshape(-1, per_block)[block, live[block]])
             if not live[block].all() or len(places) != 1:
                 raise Divergence("not all threads of the block come to the barrier")
             waiting[block] = False

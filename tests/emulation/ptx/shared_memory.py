@@ -59,12 +59,12 @@ class SharedMemory:
     def begin_copy(self, at: Array, warp: Array) -> None:
         """From now to `end_copy` the bytes are anybody's guess."""
         self._no_copy(at)
-        self._accesses.write(at, warp, np.False_)
+        self._accesses.write(at, warp, np.zeros_like(at, np.bool_))
         self._pending[at] = True
 
     def end_copy(self, at: Array, data: Array, warp: Array) -> None:
         """The copy is complete for the warp that waited; others need a barrier."""
-        self._accesses.write(at, warp, np.False_)
+        self._accesses.write(at, warp, np.zeros_like(at, np.bool_))
         self._data[at], self._written[at], self._pending[at] = data, True, False
 
     def barrier(self, block: int) -> None:

@@ -172,6 +172,21 @@ def test_several_may_write_the_same():
         run(kernel(body.format("%thread"), 1, threads=64, shared=4), out)
 
 
+@pytest.mark.parametrize("writer", [0, 32])
+def test_writing_what_several_have_read(writer):
+    """Both warps read a byte at once, then one of them writes to it."""
+    body = f"""
+        mov.b32 %r0, buffer; setp.eq.u32 %p0, %thread, 0; setp.eq.u32 %p1, %thread, {writer};
+        @%p0 st.shared.b32 [%r0], 1;
+        bar.sync 0;
+        ld.shared.b32 %r1, [%r0];
+        @%p1 st.shared.b32 [%r0], 2;
+    """
+    with pytest.raises(errors.Race, match="overwrites what another read"):
+        run(kernel(body, 0, threads=64, shared=4))
+    run(kernel(body.replace("@%p1", "bar.sync 0; @%p1"), 0, threads=64, shared=4))
+
+
 def test_reading_what_another_block_writes():
     body = """
         setp.eq.u32 %p0, %block, 0;
@@ -186,6 +201,31 @@ def test_threads_that_left_are_missed_at_a_barrier():
     body = "setp.eq.u32 %p0, %thread, 3; @%p0 ret; bar.sync 0;"
     with pytest.raises(errors.Divergence, match="barrier"):
         run(kernel(body, 0))
+
+
+def test_warps_at_different_barriers():
+    body = """
+        setp.lt.u32 %p0, %thread, 32;
+        @%p0 bra FIRST;
+        bar.sync 0;
+        bra BOTH;
+    FIRST:
+        bar.sync 0;
+    BOTH:
+    """
+    with pytest.raises(errors.Divergence, match="barrier"):
+        run(kernel(body, 0, threads=64))
+
+
+def test_bounds_are_exact_to_the_byte():
+    body = "ld.global.b32 %r0, [%d0];"
+    run(kernel(body, 1), np.zeros(4, np.uint8))
+    with pytest.raises(errors.OutOfBounds, match="4 bytes at byte 0 of buffer 0, which has 3"):
+        run(kernel(body, 1), np.zeros(3, np.uint8))
+    body = "mov.b32 %r0, buffer; st.shared.b32 [%r0], 0;"
+    run(kernel(body, 0, shared=4))
+    with pytest.raises(errors.OutOfBounds, match="block has 3"):
+        run(kernel(body, 0, shared=3))
 
 
 def test_threads_that_came_apart_meet_again():

@@ -32,7 +32,7 @@ $L__begin:
     /* two
        lines */ { .reg .b16 t; mov.b32 {t, _}, %r1; }
     .loc 1 95 2, function_name $L__info, inlined_at 1 3 4
-    cp.async.cg.shared.global [ %r1 + 16 ], [ %rd1 + -8 ], 0x10, %r2;
+    cp.async.cg.shared.global [ %r1 - 16 ], [ %rd1 + -8 ], 0x10, %r2;
 $L__end:
     ret;
 }
@@ -61,7 +61,7 @@ def test_what_an_instruction_has():
     assert isinstance(split.operands[0], Tuple)
     assert split.operands[0].parts[0] == Register("t", np.dtype(np.uint16))
     to, come_from, size, _ = copy.operands
-    assert to == Address(Register("%r1", np.dtype(np.uint32)), 16)
+    assert to == Address(Register("%r1", np.dtype(np.uint32)), -16)
     assert come_from == Address(Register("%rd1", np.dtype(np.uint64)), -8)
     assert size == Immediate(16)
 
