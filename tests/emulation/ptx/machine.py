@@ -95,8 +95,7 @@ class _Program:
         self.instructions = kernel.instructions
         self.targets: dict[int, int] = {}
         self.runs: list[Run | None] = []
-        self.leaders = set(kernel.labels.values())
-        """Where threads may come together, or apart."""
+        self.leaders = set(kernel.labels.values())  # where threads may join others
         for number, instruction in enumerate(kernel.instructions):
             self.runs.append(None if _is_control(instruction) else find(instruction))
             if instruction.opcode == "bra":
@@ -107,20 +106,19 @@ class _Program:
 
 
 def _is_control(instruction: Instruction) -> bool:
-    opcode, modifiers = instruction.opcode, instruction.modifiers
-    if opcode == "bra":
-        return modifiers in ((), ("uni",))
+    """Whether the machine itself runs it."""
     if _is_barrier(instruction):
-        zero = instruction.operands == (Immediate(0),)
-        if not zero:
+        if instruction.operands != (Immediate(0),):
             raise Unsupported(f"a barrier of some of the threads: {instruction}")
         return True
-    return (opcode in _ENDS and modifiers in ((), ("uni",))) or _orders_only(instruction)
+    jumps = instruction.opcode == "bra" or instruction.opcode in _ENDS
+    return (jumps and instruction.modifiers in ((), ("uni",))) or _orders_only(instruction)
 
 
 def _is_barrier(instruction: Instruction) -> bool:
-    name = ".".join((instruction.opcode, *instruction.modifiers))
-    return name in ("bar.sync", "barrier.sync", "bar.cta.sync", "barrier.sync.aligned")
+    modifiers = set(instruction.modifiers)
+    named = instruction.opcode in ("bar", "barrier") and "sync" in modifiers
+    return named and modifiers <= {"cta", "sync", "aligned"}
 
 
 def _orders_only(instruction: Instruction) -> bool:
@@ -138,6 +136,7 @@ class _Chunk:
         self._next = np.zeros(count, np.int64)
         self._live = np.ones(count, np.bool_)
         self._waiting = np.zeros(count, np.bool_)
+        self._at = 0
 
     def run(self) -> None:
         end = len(self._program.instructions)
