@@ -103,6 +103,12 @@ class _Program:
                 if not isinstance(label, Symbol) or label.name not in kernel.labels:
                     raise Malformed(f"no such label: {instruction}")
                 self.targets[number] = kernel.labels[label.name]
+        if not kernel.instructions or not _leaves(kernel.instructions[-1]):
+            raise Malformed(f"{kernel.name} does not end in ret")
+
+
+def _leaves(instruction: Instruction) -> bool:
+    return instruction.guard is None and instruction.opcode in (*_ENDS, "bra")
 
 
 def _is_control(instruction: Instruction) -> bool:
@@ -139,8 +145,7 @@ class _Chunk:
         self._at = 0
 
     def run(self) -> None:
-        end = len(self._program.instructions)
-        while (able := self._live & ~self._waiting & (self._next < end)).any():
+        while (able := self._live & ~self._waiting).any():
             start = int(self._next[able].min())
             here = able & (self._next == start)
             number = start
@@ -168,11 +173,10 @@ class _Chunk:
             self._next[here] = number + 1
             self._control(instruction, number)
             return False
-        after = number + 1
-        if after in program.leaders or after == len(program.instructions):
-            self._next[here] = after
-            return False
-        return True
+        joins = number + 1 in program.leaders
+        if joins:
+            self._next[here] = number + 1
+        return not joins
 
     def _control(self, instruction: Instruction, number: int) -> None:
         taken = self._state.lanes.mask

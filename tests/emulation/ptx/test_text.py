@@ -127,6 +127,12 @@ def test_no_such_label():
         run(kernel("bra NOWHERE;", 0))
 
 
+@pytest.mark.parametrize("body", ["", ".reg .pred %p; @%p ret;", ".reg .b32 r; mov.b32 r, 1;"])
+def test_a_kernel_that_does_not_end(body):
+    with pytest.raises(errors.Malformed, match="k does not end in ret"):
+        run(f".entry k() .reqntid 32 {{ {body} }}")
+
+
 def test_arguments_that_do_not_fit():
     with pytest.raises(ValueError, match="arguments: got 1"):
         run(kernel("", 2), 5)
