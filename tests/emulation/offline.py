@@ -57,29 +57,47 @@ class Resources:
 
 
 @contextlib.contextmanager
-def recorded(target: str) -> Iterator[list[Resources]]:
-    """Inside, kernel launches are compiled for `target` and appended to the list; nothing runs.
+def compiled_launches(
+    target: str, each: Callable[[Any, Any, tuple[int, ...], dict[str, Any]], object]
+) -> Iterator[None]:
+    """Inside, kernel launches are compiled for `target` and given to `each`; nothing runs.
 
-    Tensors that a kernel would have written keep what they hold.
+    `each` receives the compiled kernel, its function, the grid and the arguments by name.
     """
     from triton.backends.compiler import GPUTarget
     from triton.runtime.driver import driver
     from triton.runtime.jit import JITFunction
 
-    found: list[Resources] = []
     run = JITFunction.run
 
     def compile_only(self: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:
         kernel = run(self, *args, grid=grid, warmup=True, **options)
-        found.append(_read(kernel, self.__name__, target))
+        arguments = dict(zip(self.arg_names, args, strict=False)) | options
+        blocks: Any = grid(arguments) if callable(grid) else grid
+        each(kernel, self, blocks, arguments)
         return kernel
 
     driver.set_active(_offline_driver(GPUTarget(*TARGETS[target])))
     JITFunction.run = compile_only
     try:
-        yield found
+        yield
     finally:
         JITFunction.run = run
+
+
+@contextlib.contextmanager
+def recorded(target: str) -> Iterator[list[Resources]]:
+    """Inside, kernel launches are compiled for `target` and appended to the list; nothing runs.
+
+    Tensors that a kernel would have written keep what they hold.
+    """
+    found: list[Resources] = []
+
+    def read(kernel: Any, function: Any, grid: object, arguments: object) -> None:
+        found.append(_read(kernel, function.__name__, target))
+
+    with compiled_launches(target, read):
+        yield found
 
 
 def compiled(function: Callable[[], object], target: str) -> list[Resources]:

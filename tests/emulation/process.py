@@ -1,7 +1,8 @@
-"""Runs a file of tests in an interpreter process of its own.
+"""Runs a file of tests of Triton kernels in a process of its own.
 
-`TRITON_INTERPRET` is read when a kernel is decorated, and the repairs are for good: neither belongs
-into the process of the other tests. Files named `interpreted_*.py` are collected by nobody else.
+`TRITON_INTERPRET` is read when a kernel is decorated, and neither the interpreter's repairs nor
+Triton's driver for a GPU that is not there can be taken back: none belongs into the process of the
+other tests. Files named `interpreted_*.py` and `emulated_*.py` are collected by nobody else.
 """
 
 from __future__ import annotations
@@ -12,16 +13,25 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+_INTERPRETER = ("-p", "tests.emulation.interpreter.plugin")
 
 
 def run_interpreted(path: Path, *options: str, timeout: float = 900.0) -> None:
-    """Run the tests of `path`; their report is the message when one fails."""
+    """Run the tests of `path`, interpreted; their report is the message when one fails."""
+    _run(path, *_INTERPRETER, *options, interpret="1", timeout=timeout)
+
+
+def run_emulated(path: Path, *options: str, timeout: float = 900.0) -> None:
+    """Run the tests of `path` with kernels that are compiled; the report as above."""
+    _run(path, *options, interpret="0", timeout=timeout)
+
+
+def _run(path: Path, *options: str, interpret: str, timeout: float) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts="]
-    command += ["--import-mode=importlib", "-p", "tests.emulation.interpreter.plugin"]
     process = subprocess.run(
-        [*command, *options, str(path)],
+        [*command, "--import-mode=importlib", *options, str(path)],
         cwd=ROOT,
-        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "TRITON_INTERPRET": interpret, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=timeout,

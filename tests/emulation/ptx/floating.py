@@ -1,0 +1,70 @@
+"""Floating-point arithmetic. `.ftz` flushes subnormal operands and results to zero.
+
+Approximations (`ex2.approx`, `div.full`, ...) are computed in float64 and rounded: the GPU's own
+differ in the last bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from tests.emulation.ptx.formats import FLOATS, Array, flushed
+from tests.emulation.ptx.operations import operation
+from tests.emulation.ptx.state import State
+from tests.emulation.ptx.text import Instruction
+
+_SINGLE = ("f32",)
+
+
+def _floats(
+    opcode: str, function: Callable[..., Array], types: Iterable[str], modifiers: str
+) -> None:
+    """Registers a function of float64 numbers, whose result is rounded to the type."""
+
+    @operation(opcode, types=types, modifiers=f"ftz {modifiers}")
+    def run(state: State, instruction: Instruction) -> None:
+        kind, flush = instruction.modifiers[-1], "ftz" in instruction.modifiers
+        target, *sources = instruction.operands
+        values = [state.lanes.read(source, kind) for source in sources]
+        if flush:
+            values = [flushed(value) for value in values]
+        result = function(*(value.astype(np.float64) for value in values))
+        result = result.astype(values[0].dtype)
+        state.lanes.write(target, flushed(result) if flush else result)
+
+
+def multiply_add(a: Array, b: Array, c: Array) -> Array:
+    """Rounded once for float32 but for rare ties: its products are exact in float64."""
+    return a * b + c
+
+
+_floats("add", np.add, FLOATS, "rn")
+_floats("sub", np.subtract, FLOATS, "rn")
+_floats("mul", np.multiply, FLOATS, "rn")
+_floats("fma", multiply_add, _SINGLE, "rn")
+_floats("neg", np.negative, FLOATS, "")
+_floats("abs", np.abs, FLOATS, "")
+_floats("min", np.fmin, FLOATS, "")
+_floats("max", np.fmax, FLOATS, "")
+_floats("div", np.divide, FLOATS, "rn full approx")
+_floats("rcp", np.reciprocal, FLOATS, "rn approx")
+_floats("sqrt", np.sqrt, FLOATS, "rn approx")
+_floats("rsqrt", lambda x: 1 / np.sqrt(x), FLOATS, "approx")
+_floats("ex2", np.exp2, _SINGLE, "approx")
+_floats("lg2", np.log2, _SINGLE, "approx")
+_floats("sin", np.sin, _SINGLE, "approx")
+_floats("cos", np.cos, _SINGLE, "approx")
+_floats("tanh", np.tanh, _SINGLE, "approx")
+
+
+@operation("min", "max", types=_SINGLE, modifiers="ftz NaN")
+def propagate_nan(state: State, instruction: Instruction) -> None:
+    """`.NaN`: of a number and NaN it is NaN. Without, it is the number."""
+    target, *sources = instruction.operands
+    function = np.minimum if instruction.opcode == "min" else np.maximum
+    a, b = (state.lanes.read(source, "f32") for source in sources)
+    if "ftz" in instruction.modifiers:
+        a, b = flushed(a), flushed(b)
+    state.lanes.write(target, function(a, b))

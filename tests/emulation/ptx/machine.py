@@ -1,0 +1,210 @@
+"""Runs a kernel: the grid in chunks of blocks, whose threads step together.
+
+Of the threads that can go on, those at the lowest instruction run until it branches or others join,
+so that a warp that came apart meets again as early as it can. A thread at a barrier waits for the
+rest of its block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tests.emulation.ptx import (  # noqa: F401  (they register their instructions)
+    atomics,
+    conversions,
+    floating,
+    integer,
+    matrix,
+    moves,
+    transfers,
+    warps,
+)
+from tests.emulation.ptx.counts import Counts
+from tests.emulation.ptx.errors import Divergence, Fault, Malformed, Unsupported
+from tests.emulation.ptx.formats import DTYPES, Array
+from tests.emulation.ptx.global_memory import GlobalMemory
+from tests.emulation.ptx.lanes import WARP, Lanes, Triple
+from tests.emulation.ptx.operations import Run, find
+from tests.emulation.ptx.shared_memory import SharedMemory
+from tests.emulation.ptx.state import State
+from tests.emulation.ptx.text import Immediate, Instruction, Kernel, Symbol
+
+_BLOCKS_TOGETHER = 32
+_ENDS = ("ret", "exit")
+_FENCES = ("membar", "fence")
+
+
+def launch(
+    kernel: Kernel,
+    grid: Triple,
+    arguments: Sequence[Array | int | float],
+    *,
+    threads: Triple | None = None,
+    dynamic_shared: int = 0,
+) -> Counts:
+    """Run a kernel and return what it moved.
+
+    `arguments` in order of the parameters: a contiguous NumPy array where the kernel wants a
+    pointer (its contents are changed), else a number. `threads` of a block, a multiple of 32, where
+    the PTX does not say. Raises `Unsupported` before anything runs if the kernel has instructions
+    that the emulator lacks, and a `Fault` for what a GPU would not forgive.
+    """
+    threads = kernel.threads or threads
+    if threads is None or np.prod(threads) % WARP:
+        raise ValueError(f"threads: got {threads}, expected a multiple of {WARP} in all")
+    if len(arguments) != len(kernel.parameters):
+        raise ValueError(f"arguments: got {len(arguments)}, {kernel.name} has {kernel.parameters}")
+    program = _Program(kernel)
+    buffers = GlobalMemory([x for x in arguments if isinstance(x, np.ndarray)])
+    parameters = _parameters(kernel, arguments, buffers)
+    counts = Counts()
+    size = kernel.static_shared + dynamic_shared
+    blocks = np.arange(int(np.prod(grid)))
+    for start in range(0, len(blocks), _BLOCKS_TOGETHER):
+        chunk = blocks[start : start + _BLOCKS_TOGETHER]
+        lanes = Lanes(chunk, grid, threads, kernel.shared)
+        shared = SharedMemory(len(chunk), size)
+        with np.errstate(all="ignore"):
+            _Chunk(program, State(lanes, shared, buffers, parameters, counts)).run()
+    buffers.finish()
+    return counts
+
+
+def _parameters(
+    kernel: Kernel, arguments: Sequence[Array | int | float], buffers: GlobalMemory
+) -> dict[str, Array]:
+    addresses = iter(buffers.addresses)
+    values = {}
+    for (name, kind), argument in zip(kernel.parameters.items(), arguments, strict=True):
+        value = next(addresses) if isinstance(argument, np.ndarray) else argument
+        dtype = DTYPES[kind]
+        if isinstance(value, float) and dtype.kind != "f":
+            dtype = np.dtype(f"float{8 * dtype.itemsize}")  # PTX calls it .b32
+        if isinstance(value, int) and dtype.kind == "u":
+            value &= (1 << 8 * dtype.itemsize) - 1
+        values[name] = np.array([value], dtype)
+    return values
+
+
+class _Program:
+    """A kernel whose instructions have been looked up."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.instructions = kernel.instructions
+        self.targets: dict[int, int] = {}
+        self.runs: list[Run | None] = []
+        self.leaders = set(kernel.labels.values())  # where threads may join others
+        for number, instruction in enumerate(kernel.instructions):
+            self.runs.append(None if _is_control(instruction) else find(instruction))
+            if instruction.opcode == "bra":
+                [label] = instruction.operands
+                if not isinstance(label, Symbol) or label.name not in kernel.labels:
+                    raise Malformed(f"no such label: {instruction}")
+                self.targets[number] = kernel.labels[label.name]
+        if not kernel.instructions or not _leaves(kernel.instructions[-1]):
+            raise Malformed(f"{kernel.name} does not end in ret")
+
+
+def _leaves(instruction: Instruction) -> bool:
+    return instruction.guard is None and instruction.opcode in (*_ENDS, "bra")
+
+
+def _is_control(instruction: Instruction) -> bool:
+    """Whether the machine itself runs it."""
+    if _is_barrier(instruction):
+        if instruction.operands != (Immediate(0),):
+            raise Unsupported(f"a barrier of some of the threads: {instruction}")
+        return True
+    jumps = instruction.opcode == "bra" or instruction.opcode in _ENDS
+    return (jumps and instruction.modifiers in ((), ("uni",))) or _orders_only(instruction)
+
+
+def _is_barrier(instruction: Instruction) -> bool:
+    modifiers = set(instruction.modifiers)
+    named = instruction.opcode in ("bar", "barrier") and "sync" in modifiers
+    return named and modifiers <= {"cta", "sync", "aligned"}
+
+
+def _orders_only(instruction: Instruction) -> bool:
+    """Fences, and barriers of a warp, whose threads step together here."""
+    name = (instruction.opcode, *instruction.modifiers)
+    return instruction.opcode in _FENCES or name == ("bar", "warp", "sync")
+
+
+class _Chunk:
+    """Some blocks of the grid, from their start to their end."""
+
+    def __init__(self, program: _Program, state: State) -> None:
+        self._program, self._state = program, state
+        count = state.lanes.count
+        self._next = np.zeros(count, np.int64)
+        self._live = np.ones(count, np.bool_)
+        self._waiting = np.zeros(count, np.bool_)
+        self._at = 0
+
+    def run(self) -> None:
+        while (able := self._live & ~self._waiting).any():
+            start = int(self._next[able].min())
+            here = able & (self._next == start)
+            number = start
+            try:
+                while self._step(number, here):
+                    number += 1
+                self._release_barriers()
+            except (Fault, Unsupported, Malformed) as fault:
+                at = self._program.instructions[self._at]
+                raise type(fault)(f"{fault}, at {at}") from None
+
+    def _step(self, number: int, here: Array) -> bool:
+        """Run one instruction; whether these threads go straight on to the next."""
+        program, lanes = self._program, self._state.lanes
+        self._at = number
+        instruction, run = program.instructions[number], program.runs[number]
+        lanes.set_mask(here)
+        if instruction.guard is not None:
+            lanes.set_mask(here & lanes.read(instruction.guard, "pred"))
+        self._count(instruction)
+        if run is not None:
+            if lanes.full or lanes.mask.any():
+                run(self._state, instruction)
+        elif not _orders_only(instruction):
+            self._next[here] = number + 1
+            self._control(instruction, number)
+            return False
+        joins = number + 1 in program.leaders
+        if joins:
+            self._next[here] = number + 1
+        return not joins
+
+    def _control(self, instruction: Instruction, number: int) -> None:
+        taken = self._state.lanes.mask
+        if instruction.opcode == "bra":
+            self._next[taken] = self._program.targets[number]
+        elif instruction.opcode in _ENDS:
+            self._live &= ~taken
+        else:
+            self._waiting |= taken
+
+    def _count(self, instruction: Instruction) -> None:
+        lanes = self._state.lanes
+        if lanes.full:
+            warps = lanes.count // WARP
+        else:
+            warps = int(np.count_nonzero(lanes.mask.reshape(-1, WARP).any(1)))
+        name = ".".join((instruction.opcode, *instruction.modifiers))
+        self._state.counts.instructions[name] += warps
+
+    def _release_barriers(self) -> None:
+        """Blocks whose living threads all wait go on."""
+        if not self._waiting.any():
+            return
+        per_block = self._state.lanes.per_block
+        waiting, live = (x.reshape(-1, per_block) for x in (self._waiting, self._live))
+        for block in np.nonzero(waiting.any(1) & (waiting == live).all(1))[0]:
+            places = np.unique(self._next.reshape(-1, per_block)[block, live[block]])
+            if not live[block].all() or len(places) != 1:
+                raise Divergence("not all threads of the block come to the barrier")
+            waiting[block] = False
+            self._state.shared.barrier(int(block))

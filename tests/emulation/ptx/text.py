@@ -1,0 +1,284 @@
+"""Reads PTX: kernels with their parameters, shared memory, labels and instructions.
+
+Registers keep the width that they were declared with. Scopes inside a body are flattened, so one
+name may be declared twice only with one type.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import re
+from typing import Any
+
+import numpy as np
+
+from tests.emulation.ptx.errors import Malformed, Unsupported
+from tests.emulation.ptx.formats import DTYPES
+
+
+@dataclasses.dataclass(frozen=True)
+class Register:
+    name: str
+    dtype: np.dtype[Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Negated:
+    """`!%p`, a predicate."""
+
+    register: Register
+
+
+@dataclasses.dataclass(frozen=True)
+class Special:
+    """A register of the machine, such as `%tid.x`."""
+
+    name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Immediate:
+    """Bits of a constant; those of an integer are cut to the width that reads them."""
+
+    bits: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Symbol:
+    """A label, a parameter or a shared array."""
+
+    name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Address:
+    base: Register | Symbol | Immediate
+    offset: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuple:
+    """`{a, b}`, or `a|b` of two results."""
+
+    parts: tuple[Any, ...]
+
+
+Operand = Register | Negated | Special | Immediate | Symbol | Address | Tuple
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+    """`line` counts from 1 in the PTX; `source` is the file and line that `.loc` names, or ""."""
+
+    opcode: str
+    modifiers: tuple[str, ...]
+    operands: tuple[Operand, ...]
+    guard: Register | Negated | None
+    text: str
+    line: int
+    source: str
+
+    def __str__(self) -> str:
+        where = f"line {self.line}" + (f", {self.source}" if self.source else "")
+        return f"`{self.text}` ({where})"
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """`shared` is where each array begins; `threads` of a block, None where the PTX is silent."""
+
+    name: str
+    parameters: dict[str, str]
+    instructions: tuple[Instruction, ...]
+    labels: dict[str, int]
+    shared: dict[str, int]
+    static_shared: int
+    threads: tuple[int, int, int] | None
+
+
+_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+_ENTRY = re.compile(r"\.entry\s+([\w$]+)\s*(?:\((.*?)\))?([^{;]*)\{", re.DOTALL)
+_PARAMETER = re.compile(r"\.param\s+\.(\w+)(?:\s+\.ptr[^,]*?)?\s+([\w$]+)\s*(\[)?\s*(?:,|$)")
+_THREADS = re.compile(r"\.(?:reqntid|maxntid)\s+(\d+)(?:\s*,\s*(\d+))?(?:\s*,\s*(\d+))?")
+_SHARED = re.compile(
+    r"\.shared\s+(?:\.align\s+(\d+)\s+)?\.([busf]\d+)\s+([\w$]+)\s*(?:\[\s*(\d*)\s*\])?\s*;"
+)
+_FILE = re.compile(r'\.file\s+(\d+)\s+"([^"]*)"')
+_LOCATION = re.compile(r"\.loc\s+(\d+)\s+(\d+)[^\n]*")
+_LABEL = re.compile(r"([\w$]+)\s*:(?!:)")
+_REGISTERS = re.compile(r"\.reg\s+\.(\w+)\s+(.*)", re.DOTALL)
+_GUARD = re.compile(r"@\s*(!?)\s*([%\w$]+)\s+")
+_ADDRESS = re.compile(r"([%\w$]+)\s*(?:([+-])\s*(-?\w+))?")
+
+
+def kernels(ptx: str) -> dict[str, Kernel]:
+    """Every kernel of a module by its name.
+
+    Raises `Malformed` for text that is no PTX, with its line.
+    """
+    code = _COMMENT.sub(lambda m: re.sub(r"[^\n]", " ", m.group()), ptx)
+    files = {number: path.rsplit("/", 1)[-1] for number, path in _FILE.findall(code)}
+    shared, size = _shared_arrays(code)
+    found = {}
+    for match in _ENTRY.finditer(code):
+        name, parameters, directives = match.groups()
+        threads = _THREADS.search(directives)
+        body = _Body(code, files)
+        body.read(match.end())
+        found[name] = Kernel(
+            name,
+            _parameters(parameters or ""),
+            tuple(body.instructions),
+            body.labels,
+            shared,
+            size,
+            tuple(int(x or 1) for x in threads.groups()) if threads else None,  # pyright: ignore
+        )
+    if not found:
+        raise Malformed("the text has no .entry")
+    return found
+
+
+def _parameters(text: str) -> dict[str, str]:
+    found = {}
+    for part in filter(None, map(str.strip, text.split(","))):
+        match = _PARAMETER.match(part)
+        if match is None or match[3]:
+            raise Unsupported(f"the parameter `{part}`")
+        found[match[2]] = match[1]
+    return found
+
+
+def _shared_arrays(code: str) -> tuple[dict[str, int], int]:
+    """Arrays of known size in order, then the one whose size the launch gives."""
+    offsets, size, dynamic = {}, 0, []
+    for align, kind, name, length in _SHARED.findall(code):
+        if length == "" and re.search(rf"\.extern[^;]*\s{re.escape(name)}\s*\[", code):
+            dynamic.append(name)
+            continue
+        size = _rounded(size, int(align or 1))
+        offsets[name] = size
+        size += DTYPES[kind].itemsize * int(length or 1)
+    size = _rounded(size, 16) if dynamic else size
+    return offsets | dict.fromkeys(dynamic, size), size
+
+
+def _rounded(size: int, align: int) -> int:
+    return -(-size // align) * align
+
+
+class _Body:
+    """Reads statements from one `{` to its `}`."""
+
+    def __init__(self, code: str, files: dict[str, str]) -> None:
+        self._code, self._files = code, files
+        self._lines = [m.start() for m in re.finditer("\n", code)]
+        self._registers: dict[str, np.dtype[Any]] = {}
+        self._source = ""
+        self.instructions: list[Instruction] = []
+        self.labels: dict[str, int] = {}
+
+    def read(self, at: int) -> None:
+        depth = 1
+        while depth:
+            while self._code[at : at + 1].isspace():
+                at += 1
+            if at >= len(self._code):
+                raise Malformed("the text ends inside a kernel")
+            if self._code[at] in "{}":
+                depth += 1 if self._code[at] == "{" else -1
+                at += 1
+            elif match := _LOCATION.match(self._code, at):
+                self._source = f"{self._files.get(match[1], match[1])}:{match[2]}"
+                at = match.end()
+            elif match := _LABEL.match(self._code, at):
+                self.labels[match[1]] = len(self.instructions)
+                at = match.end()
+            else:
+                end = self._code.find(";", at)
+                if end < 0:
+                    raise Malformed(f"line {self._line(at)} has no `;`")
+                self._statement(" ".join(self._code[at:end].split()), self._line(at))
+                at = end + 1
+
+    def _line(self, at: int) -> int:
+        return bisect.bisect_left(self._lines, at) + 1
+
+    def _statement(self, text: str, line: int) -> None:
+        if match := _REGISTERS.match(text):
+            self._declare(match[1], match[2], line)
+            return
+        if not text or text.startswith((".pragma", ".shared", ".local")):
+            return
+        if text.startswith("."):
+            raise Unsupported(f"`{text}` (line {line})")
+        guard, code = None, text
+        if match := _GUARD.match(text):
+            guard = self._operand(match[1] + match[2], line)
+            code = text[match.end() :]
+        name, _, rest = code.partition(" ")
+        opcode, *modifiers = name.split(".")
+        operands = tuple(self._operand(part, line) for part in _split(rest))
+        assert guard is None or isinstance(guard, Register | Negated)
+        self.instructions.append(
+            Instruction(opcode, tuple(modifiers), operands, guard, text, line, self._source)
+        )
+
+    def _declare(self, kind: str, names: str, line: int) -> None:
+        if kind not in DTYPES:
+            raise Unsupported(f"registers of type .{kind} (line {line})")
+        for name in map(str.strip, names.split(",")):
+            key = re.sub(r"<\d+>$", "<>", name)
+            if self._registers.setdefault(key, DTYPES[kind]).itemsize != DTYPES[kind].itemsize:
+                raise Unsupported(f"{name} has two types (line {line})")
+
+    def _operand(self, text: str, line: int) -> Operand:
+        if text.startswith("!"):
+            register = self._operand(text[1:], line)
+            if not isinstance(register, Register):
+                raise Malformed(f"`{text}` negates no register (line {line})")
+            return Negated(register)
+        if text[:1] in "{[":
+            inside = text[1:-1].strip()
+            if text[0] == "{":
+                return Tuple(tuple(self._operand(part, line) for part in _split(inside)))
+            return self._address(inside, line)
+        if "|" in text:
+            return Tuple(tuple(self._operand(part.strip(), line) for part in text.split("|")))
+        return self._name(text, line)
+
+    def _address(self, text: str, line: int) -> Address:
+        match = _ADDRESS.fullmatch(text)
+        base = self._name(match[1], line) if match else None
+        if match is None or not isinstance(base, Register | Symbol | Immediate):
+            raise Malformed(f"`[{text}]` is no address (line {line})")
+        offset = int(match[3], 0) if match[3] else 0
+        return Address(base, -offset if match[2] == "-" else offset)
+
+    def _name(self, text: str, line: int) -> Operand:
+        key = re.sub(r"\d+$", "<>", text)
+        dtype = self._registers.get(text) or self._registers.get(key)
+        if dtype is not None:
+            return Register(text, dtype)
+        if text.startswith("%"):
+            return Special(text)
+        if re.match(r"0[fFdD][0-9a-fA-F]+$", text):
+            return Immediate(int(text[2:], 16))
+        if re.match(r"-?\d", text):
+            try:
+                return Immediate(int(text.rstrip("U"), 0))
+            except ValueError:
+                raise Unsupported(f"the constant {text} (line {line})") from None
+        return Symbol(text)
+
+
+def _split(text: str) -> list[str]:
+    """At commas outside brackets."""
+    parts, depth, start = [], 0, 0
+    for at, letter in enumerate(text):
+        depth += (letter in "{[(") - (letter in ")]}")
+        if letter == "," and depth == 0:
+            parts.append(text[start:at].strip())
+            start = at + 1
+    return [*parts, text[start:].strip()] if text.strip() else []

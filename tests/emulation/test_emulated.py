@@ -1,0 +1,21 @@
+"""The shipped kernels in the emulator of PTX: one of each dtype every day, all when asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.emulation.process import run_emulated
+
+pytest.importorskip("triton")
+KERNELS = Path(__file__).with_name("emulated_kernels.py")
+
+
+def test_one_forward_and_backward():
+    run_emulated(KERNELS, "-k", "test_logsumexp and bfloat16 and bias and cross")
+
+
+@pytest.mark.slow
+def test_every_kernel():
+    run_emulated(KERNELS)
