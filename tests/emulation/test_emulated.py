@@ -16,6 +16,6 @@ def test_one_forward_and_backward():
     run_emulated(KERNELS, "-k", "test_logsumexp and bfloat16 and bias and cross")
 
 
-@pytest.mark.slow
+@pytest.mark.ladder
 def test_every_kernel():
     run_emulated(KERNELS)

@@ -27,7 +27,7 @@ def test_the_table_has_no_faults(target):
     assert resources.problems(target, TABLE[target], TABLE[target]) == []
 
 
-@pytest.mark.slow
+@pytest.mark.ladder
 @pytest.mark.parametrize("target", offline.TARGETS)
 def test_shipped_kernels(target):
     process = subprocess.run(

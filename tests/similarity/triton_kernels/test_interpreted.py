@@ -12,7 +12,7 @@ pytest.importorskip("triton")
 HERE = Path(__file__).parent
 
 
-@pytest.mark.slow
+@pytest.mark.ladder
 def test_engine():
     run_interpreted(HERE / "interpreted_engine.py")
 
@@ -21,7 +21,7 @@ def test_engine_in_short():
     run_interpreted(HERE / "interpreted_engine.py", "-k", "37 or broken or rows_far or high")
 
 
-@pytest.mark.slow
+@pytest.mark.ladder
 def test_contract():
     """Not: torch.compile and export, which need compiled kernels; float64, which is refused."""
     without = "compile", "export", "gradcheck", "threads"
