@@ -31,7 +31,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A contract's `variants` become one test each, of which tracing takes seconds."""
     variants = getattr(metafunc.cls, "variants", None)
     if variants and "variant" in metafunc.fixturenames:
-        rest = [pytest.mark.slow] if metafunc.function.__name__ in metafunc.cls.traced else []
+        rest = [pytest.mark.traced] if metafunc.function.__name__ in metafunc.cls.traced else []
         values = [
             pytest.param(variant, id=name, marks=rest if index else [])
             for index, (name, variant) in enumerate(variants.items())

@@ -51,7 +51,7 @@ class OpContract:
 
     op: str
     variants: ClassVar[dict[str, Variant]]
-    # Of these the first variant runs every day, and all among the slow tests.
+    # Of these the first variant runs every day, and the others with `-m traced`.
     traced: ClassVar = ("test_compile_fullgraph", "test_export")
 
     def make(self, dtype: torch.dtype, variant: Variant, seed: int = 0) -> Tensors:
