@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslkernels import backends, checks, distributed
+from sslkernels import backends, checks
 from sslkernels.losses import joint
 from sslkernels.losses.rows import row_dots, unit_rows
 from sslkernels.similarity.op import scale_tensor
@@ -136,22 +136,15 @@ def _joint(
     exchange: str,
 ) -> Tensor:
     """This rank's part of the loss of the joint batch: its own rows against the rows of all."""
-    towers: list[Tensor] = []
-
-    def check() -> tuple[int, dict[str, Any]]:
-        towers.extend(_checked(image, text, logit_scale, logit_bias, exchange, may_be_empty=True))
-        return towers[0].shape[0], joint.facts(
-            towers[0],
-            image=towers[0],
-            text=towers[1],
-            logit_scale=logit_scale,
-            logit_bias=logit_bias,
-            normalize=bool(normalize),
-            exchange=exchange,
-        )
-
-    shares = distributed.agree("clip_loss", group, check)
-    q, k = (unit_rows(x) if normalize else x for x in towers)
+    shares, q, k = joint.agreed_towers(
+        "clip_loss",
+        group,
+        lambda: _checked(image, text, logit_scale, logit_bias, exchange, may_be_empty=True),
+        normalize,
+        logit_scale=logit_scale,
+        logit_bias=logit_bias,
+        exchange=exchange,
+    )
     scale = scale_tensor(logit_scale, q)
     half = 0.5 * shares.row_weight("mean")
     positive = row_dots(q, k) * scale

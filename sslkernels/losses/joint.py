@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sslkernels import distributed
 from sslkernels.distributed import ring
+from sslkernels.losses.rows import unit_rows
 from sslkernels.similarity import logsumexp, weighted_logsumexp
 
 EXCHANGES = ("gather", "ring")
@@ -42,6 +43,32 @@ def facts(rows: Tensor, **arguments: object) -> dict[str, Any]:
 
 def wants_gradient(*tensors: Tensor) -> bool:
     return torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+
+
+def agreed_towers(
+    op: str,
+    group: object,
+    check: Callable[[], tuple[Tensor, Tensor]],
+    normalize: bool,
+    **arguments: object,
+) -> tuple[distributed.Shares, Tensor, Tensor]:
+    """How the pairs lie on the ranks, and this rank's images and texts, normalised if asked for.
+
+    Args:
+        check: gives images and texts, or raises what is wrong with this rank's arguments.
+        arguments: what must be the same on every rank, by name.
+    """
+    towers: list[Tensor] = []
+
+    def checked() -> tuple[int, dict[str, Any]]:
+        image, text = check()
+        towers.extend((image, text))
+        common = facts(image, image=image, text=text, normalize=bool(normalize), **arguments)
+        return image.shape[0], common
+
+    shares = distributed.agree(op, group, checked)
+    image, text = (unit_rows(x) if normalize else x for x in towers)
+    return shares, image, text
 
 
 def row_lse(

@@ -122,22 +122,15 @@ def _joint(
     exchange: str,
 ) -> Tensor:
     """This rank's part of the loss of the joint batch: its own images against the texts of all."""
-    towers: list[Tensor] = []
-
-    def check() -> tuple[int, dict[str, Any]]:
-        towers.extend(_checked(image, text, logit_scale, logit_bias, exchange, may_be_empty=True))
-        return towers[0].shape[0], joint.facts(
-            towers[0],
-            image=towers[0],
-            text=towers[1],
-            logit_scale=logit_scale,
-            logit_bias=logit_bias,
-            normalize=bool(normalize),
-            exchange=exchange,
-        )
-
-    shares = distributed.agree("siglip_loss", group, check)
-    q, k = (unit_rows(x) if normalize else x for x in towers)
+    shares, q, k = joint.agreed_towers(
+        "siglip_loss",
+        group,
+        lambda: _checked(image, text, logit_scale, logit_bias, exchange, may_be_empty=True),
+        normalize,
+        logit_scale=logit_scale,
+        logit_bias=logit_bias,
+        exchange=exchange,
+    )
     if exchange == "ring":
         total = ring.sigmoid_loss_sum(q, k, shares, logit_scale, logit_bias)
     else:
