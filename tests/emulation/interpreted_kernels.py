@@ -143,6 +143,14 @@ def test_a_store_out_of_bounds_is_caught():
         copy[(PROGRAMS,)](x, out, COUNT, BLOCK, 0, True)
 
 
+def test_a_lane_in_the_next_tensor_is_caught():
+    """An allocator may well put one tensor right behind another."""
+    x, out = torch.randn(2 * COUNT).split(COUNT)
+    copy[(PROGRAMS,)](x, out, COUNT, BLOCK, 0, True)
+    with refused("OutOfBounds", f"load by program 2: 1 lanes outside.*byte {4 * COUNT} of x"):
+        copy[(PROGRAMS,)](x, out, COUNT, BLOCK, 1, True)
+
+
 @triton.jit
 def masked_sum(x, out, count, BLOCK: tl.constexpr, OTHER: tl.constexpr):
     i = tl.arange(0, BLOCK)

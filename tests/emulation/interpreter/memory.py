@@ -20,7 +20,7 @@ _SEVERAL = -2
 
 
 class OutOfBounds(IndexError):
-    """An address outside every tensor of the launch."""
+    """An access with an address outside its tensor: no tensor of the launch holds all its lanes."""
 
 
 class Race(RuntimeError):
@@ -113,22 +113,21 @@ class Memory:
 
     def _visit(self, addresses, touch, kind: str) -> None:
         program = _program()
-        found = np.zeros(addresses.shape, bool)
-        for tensor in self.tensors:
-            at, inside = tensor.elements(addresses)
-            if at.size:
-                found |= inside
-                problem = touch(tensor, at, inside, program)
-                if problem:
-                    raise Race(f"program {program} {problem}, in {tensor.name}")
-        if not found.all():
-            raise OutOfBounds(self._describe(addresses[~found], kind, program))
+        met = [(tensor, *tensor.elements(addresses)) for tensor in self.tensors]
+        # The lanes of one access have one base: a lane in another tensor has left its own.
+        if addresses.size and not any(inside.all() for _, _, inside in met):
+            _, _, most = max(met, key=lambda found: found[1].size)
+            raise OutOfBounds(self._describe(addresses[~most], kind, program))
+        for tensor, at, inside in met:
+            problem = touch(tensor, at, inside, program) if at.size else ""
+            if problem:
+                raise Race(f"program {program} {problem}, in {tensor.name}")
 
     def _describe(self, addresses, kind: str, program: int) -> str:
         first = int(addresses[0])
         nearest = min(self.tensors, key=lambda x: min(abs(first - x.start), abs(first - x.stop)))
         return (
-            f"{kind} by program {program}: {addresses.size} lanes outside every tensor, the first "
+            f"{kind} by program {program}: {addresses.size} lanes outside their tensor, the first "
             f"at byte {first - nearest.start} of {nearest.name}, which has "
             f"{nearest.stop - nearest.start}"
         )
