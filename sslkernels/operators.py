@@ -84,6 +84,22 @@ def apply_in_backward(function: type[Function], *args: Any) -> Any:
     return function.apply(*args) if torch.is_grad_enabled() else function.forward(*args)
 
 
+def is_one(grad: Tensor) -> bool:
+    """Whether an upstream gradient changes nothing, as that of `loss.backward()`.
+
+    True only where the answer waits for no device and no graph is traced or recorded: there the
+    gradients that a forward saved may be returned as they are. Autograd copies those that outlive
+    the call, and a hook that overwrites one makes a second backward fail.
+    """
+    plain = not (
+        torch.is_grad_enabled()
+        or torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+    )
+    real = type(grad) is Tensor and grad.is_cpu  # no fake, no other subclass
+    return plain and real and grad.item() == 1
+
+
 def second_order(op: str) -> RuntimeError:
     """The error for a second derivative through a fused operator."""
     return RuntimeError(

@@ -20,6 +20,7 @@ from sslkernels.operators import (
     apply_in_backward,
     complete_native,
     define_chunked,
+    is_one,
     second_order,
 )
 from sslkernels.similarity import chunked, logsumexp, weighted_logsumexp
@@ -378,7 +379,11 @@ class _NTXentOnePass(Function):
     def backward(ctx, *grads):
         if grads[0] is None:
             return (None,) * 7
-        dz1, dz2, dscale = apply_in_backward(_NTXentOnePassBackward, grads[0], *ctx.saved_tensors)
+        saved = ctx.saved_tensors
+        if is_one(grads[0]):
+            dz1, dz2, dscale = saved[:3]
+        else:
+            dz1, dz2, dscale = apply_in_backward(_NTXentOnePassBackward, grads[0], *saved)
         return dz1, dz2, dscale, None, None, None, None
 
 

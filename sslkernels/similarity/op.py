@@ -25,6 +25,7 @@ from sslkernels.operators import (
     complete_native,
     define_chunked,
     define_triton,
+    is_one,
     second_order,
 )
 from sslkernels.similarity import chunked, reference
@@ -227,9 +228,12 @@ class _WeightedLogSumExp(Function):
         if grads[0] is None:
             return (None,) * 8
         saved = ctx.saved_tensors
-        dq, dk, dweight, dscale, dbias = apply_in_backward(
-            _WeightedLogSumExpBackward, grads[0], *saved
-        )
+        if is_one(grads[0]):
+            dweight, dq, dk, dscale, dbias = saved[:5]
+        else:
+            dq, dk, dweight, dscale, dbias = apply_in_backward(
+                _WeightedLogSumExpBackward, grads[0], *saved
+            )
         _, k, _, _, bias = saved[5:]
         dk = None if k is None else dk
         dbias = None if bias is None else dbias

@@ -63,3 +63,32 @@ def test_same_bits_for_any_number_of_threads(rows, dtype):
         torch.set_num_threads(before)
     for result in results[1:]:
         assert_same_bits(result, results[0])
+
+
+@pytest.mark.parametrize("leaf", [True, False], ids=["leaf", "inside a graph"])
+def test_gradients_of_an_upstream_of_one_add_up(implementation, leaf):
+    """They are the saved tensors themselves, which no sum in place may reach."""
+    z = torch.randn(12, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    z1, z2 = (half if not leaf else half.detach().requires_grad_() for half in z.chunk(2))
+    inputs = (z1, z2) if leaf else (z,)
+    loss = sslkernels.nt_xent(z1, z2)
+    once = [x.clone() for x in torch.autograd.grad(loss, inputs, retain_graph=True)]
+    for times in (1, 2, 3):
+        loss.backward(retain_graph=True)
+        for x, expected in zip(inputs, once, strict=True):
+            torch.testing.assert_close(x.grad, times * expected)
+    for x in inputs:
+        x.grad.zero_()
+    for actual, expected in zip(torch.autograd.grad(loss, inputs), once, strict=True):
+        assert torch.equal(actual, expected)
+
+
+def test_a_hook_that_overwrites_the_gradient_stops_a_second_backward():
+    if CONTRACT.op_missing():
+        pytest.skip(CONTRACT.op_missing().splitlines()[0])
+    z1, z2 = (z.requires_grad_() for z in views(6, 5))
+    z1.register_hook(lambda grad: grad.mul_(2))
+    loss = sslkernels.nt_xent(z1, z2)
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
