@@ -21,6 +21,7 @@ from benchmarks.registry import EAGER, OURS, operators
 
 FOLDER = Path("benchmark-results")
 RESULTS = FOLDER / "results.json"
+TRAINING = FOLDER / "training.json"
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -183,6 +184,51 @@ def compare(
     screen.print(console.comparison_table(found))
     if any(one.verdict == comparing.SLOWER for one in found):
         raise typer.Exit(1)
+
+
+@app.command()
+@_command
+def training(
+    method: Annotated[str, typer.Argument(help="simclr or bert.")],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="As of `sslkernels train`; Fashion-MNIST, Python's library when left out."
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images, or rows of tokens; 512 and 32 when left out.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Of the rivals' DataLoader.")] = 2,
+    precision: Annotated[str, typer.Option(help="float32, or bf16 by autocast.")] = "float32",
+    steps: Annotated[int, typer.Option(help="Of each script in a round.")] = 8,
+    rounds: Annotated[int, typer.Option(help="After one that does not count.")] = 5,
+    threads: Annotated[int | None, typer.Option(help="CPU threads; as many as torch uses.")] = None,
+    out: Annotated[Path, typer.Option(help="Results; the page lies beside.")] = TRAINING,
+) -> None:
+    """Measure whole training steps against scripts that a careful user would write."""
+    # Imported here: only this command needs what the trainer needs.
+    try:
+        from benchmarks.training import command
+    except ModuleNotFoundError as error:
+        raise InputError(f"{error.name} is not installed: pip install -e '.[bench]'") from None
+
+    if method not in command.DEFAULT_BATCH:
+        raise InputError(f"METHOD: got {method!r}, wanted {' or '.join(command.DEFAULT_BATCH)}")
+    table = command.run(
+        method,
+        data,
+        batch=command.DEFAULT_BATCH[method] if batch_size is None else batch_size,
+        workers=workers,
+        precision=precision,
+        steps=steps,
+        rounds=rounds,
+        threads=threads,
+        out=out,
+        report=lambda line: print(line, file=sys.stderr),
+    )
+    screen.print(table)
+    screen.print(f"results: {out}, {out.with_suffix('.md')}", highlight=False, soft_wrap=True)
 
 
 def _run(

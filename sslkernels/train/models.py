@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 def _block(channels_in: int, channels_out: int, stride: int) -> nn.Sequential:
@@ -36,3 +37,40 @@ def projection_head(features: int, hidden: int, out: int) -> nn.Module:
         nn.ReLU(inplace=True),
         nn.Linear(hidden, out),
     )
+
+
+class Residual(nn.Module):
+    """relu(x + two convolutions of x) (arXiv 1512.03385); x is projected where sizes differ."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+        super().__init__()
+        self.first = _block(channels_in, channels_out, stride)
+        self.second = nn.Sequential(
+            nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels_out),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or channels_in != channels_out:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(channels_in, channels_out, 1, stride=stride, bias=False),
+                nn.BatchNorm2d(channels_out),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.shortcut(x) + self.second(self.first(x)))
+
+
+def small_resnet(channels: int, width: int = 16) -> tuple[nn.Module, int]:
+    """CIFAR's ResNet with one block a stage: 8 layers; returns the network and its output size.
+
+    [B, channels, H, W] -> [B, 4 * width]; ten million multiplications for an image of 28 x 28.
+    """
+    encoder = nn.Sequential(
+        _block(channels, width, stride=1),
+        Residual(width, width, stride=1),
+        Residual(width, 2 * width, stride=2),
+        Residual(2 * width, 4 * width, stride=2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
+    return encoder, 4 * width

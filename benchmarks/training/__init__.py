@@ -1,0 +1,1 @@
+"""Whole training steps: ours against scripts that a careful user would write."""

@@ -1,0 +1,140 @@
+"""`python -m benchmarks training`: which scripts, on which data; a table, a file, a page."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from rich.table import Table
+
+from benchmarks import environment, text
+from benchmarks.errors import InputError
+from benchmarks.results import write_atomically
+from benchmarks.training import bert, simclr
+from benchmarks.training.measure import Script, Trained, measure
+from benchmarks.training.phases import PHASES
+from sslkernels.train import images
+from sslkernels.train.errors import TrainError
+from sslkernels.train.text import corpus, tokens
+
+ITEMS = {"simclr": "images", "bert": "tokens"}
+DEFAULT_BATCH = {"simclr": 512, "bert": 32}
+VOCABULARY, LENGTH = 16384, 128
+
+
+def scripts(
+    method: str, data: str | None, *, batch: int, workers: int, precision: str
+) -> list[Script]:
+    """Ours and its rivals.
+
+    Raises:
+        InputError: the data is not there, smaller than a batch, or not what the method takes.
+    """
+    try:
+        if method == "bert":
+            found = tokens.load(data or corpus.STDLIB, 8.0, VOCABULARY, resume_from=None)
+            rows = torch.cat(found.train)
+            rows = rows[: len(rows) // LENGTH * LENGTH].view(-1, LENGTH)
+            return bert.scripts(
+                rows,
+                batch=batch,
+                vocab_size=found.vocab_size,
+                width=256,
+                layers=4,
+                precision=precision,
+            )
+        pictures = images.load(data or "fashion-mnist").train
+    except TrainError as error:
+        raise InputError(str(error)) from None
+    _, channels, height, width = pictures.shape
+    if channels != 1 or height != width:
+        raise InputError(f"--data: wanted square grey images, got {channels} x {height} x {width}")
+    if batch > len(pictures):
+        raise InputError(f"--batch-size: {batch} is more than the {len(pictures)} images there are")
+    return simclr.scripts(pictures, batch=batch, workers=workers, precision=precision)
+
+
+def run(
+    method: str,
+    data: str | None,
+    *,
+    batch: int,
+    workers: int,
+    precision: str,
+    steps: int,
+    rounds: int,
+    threads: int | None,
+    out: Path,
+    report: Callable[[str], None],
+) -> Table:
+    """Measure, write `out` and a page of the same name beside it; the table that the page has."""
+    for name, value in (("batch-size", batch), ("steps", steps), ("rounds", rounds)):
+        if value < 1:
+            raise InputError(f"--{name}: must be at least 1, got {value}")
+    if workers < 0:
+        raise InputError(f"--workers: must not be negative, got {workers}")
+    if precision not in ("float32", "bf16"):
+        raise InputError(f"--precision: got {precision!r}, wanted float32 or bf16")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        contenders = scripts(method, data, batch=batch, workers=workers, precision=precision)
+        where = environment.collect(torch.get_num_threads())
+        found = measure(contenders, steps=steps, rounds=rounds, report=report)
+    finally:
+        torch.set_num_threads(before)
+    title = f"{method}, batch {batch}, {precision}, {where.threads} threads"
+    measured = {
+        "title": title,
+        "unit": f"{ITEMS[method]} a second",
+        "environment": dataclasses.asdict(where),
+        "scripts": [dataclasses.asdict(one) for one in found],
+    }
+    write_atomically(out, json.dumps(measured, indent=1) + "\n")
+    write_atomically(out.with_suffix(".md"), page(title, method, found, where.cpu))
+    return table(title, method, found)
+
+
+def table(title: str, method: str, found: Sequence[Trained]) -> Table:
+    """Rates, ratios, and milliseconds of each phase of a step."""
+    result = Table(title=f"{title}: training steps")
+    for number, column in enumerate(_columns(method)):
+        result.add_column(column, justify="right" if number else "left")
+    for row in _rows(found):
+        result.add_row(*row)
+    return result
+
+
+def page(title: str, method: str, found: Sequence[Trained], cpu: str) -> str:
+    """The same as Markdown."""
+    lines = [
+        f"# {title}",
+        "",
+        f"Whole training steps on {cpu}. Each round has some steps of every script, in a random "
+        "order; ratios are medians of the rounds' own, with their 95 % interval.",
+        "",
+        "| " + " | ".join(_columns(method)) + " |",
+        "|" + "---|" * len(_columns(method)),
+        *("| " + " | ".join(row) + " |" for row in _rows(found)),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _columns(method: str) -> list[str]:
+    return ["script", f"{ITEMS[method]} / s", "ours / this", *(f"{one}, ms" for one in PHASES)]
+
+
+def _rows(found: Sequence[Trained]) -> list[list[str]]:
+    return [
+        [
+            one.name,
+            f"{one.rate:,.0f}",
+            "1" if one is found[0] else f"{text.times(one.ratio)} {text.bounds(one.ratio)}",
+            *(f"{one.milliseconds[phase]:.1f}" for phase in PHASES),
+        ]
+        for one in found
+    ]

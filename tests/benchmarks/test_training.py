@@ -1,0 +1,137 @@
+"""Whole training steps: the scripts do the same work; nothing here asserts a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+import sslkernels
+from benchmarks import cli
+from benchmarks.training import bert, simclr
+from benchmarks.training.measure import Script, measure
+from benchmarks.training.phases import DATA, PHASES, Clock, step
+from sslkernels.train.transformer import Size
+
+
+def test_a_step_with_a_seam_is_the_step() -> None:
+    torch.manual_seed(0)
+    network, x = nn.Linear(5, 3), torch.randn(7, 5)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.0)
+    network(x).square().sum().backward()
+    wanted = [p.grad.clone() for p in network.parameters() if p.grad is not None]
+    clock = Clock()
+    step(clock, optimizer, lambda: [network(x)], lambda z: z.square().sum())
+    for p, gradient in zip(network.parameters(), wanted, strict=True):
+        assert p.grad is not None
+        torch.testing.assert_close(p.grad, gradient)
+    assert set(clock.seconds) == set(PHASES) - {DATA}
+
+
+def test_simclr_scripts_train_the_same_network() -> None:
+    views = torch.rand(2, 2, 16, 1, 12, 12)
+
+    def batches(steps: int) -> Iterator[Tensor]:
+        return iter(views[:steps])
+
+    trained = []
+    for loss in (sslkernels.nt_xent, simclr.dense_nt_xent):
+        script = simclr.SimCLR("one", batches, loss, 16, "float32")
+        script.run(2, Clock())
+        trained.append([p.detach() for p in script.model.parameters()])
+    for ours, theirs in zip(*trained, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_image_by_image_and_in_one_pass_make_such_batches() -> None:
+    images = torch.randint(0, 256, (20, 1, 12, 12), dtype=torch.uint8)
+    size = (12, 12)
+    by_image = simclr.ImageByImage(images, simclr._by_torchvision(size), 8, 0)
+    for source in (simclr.InOnePass(images, 8), by_image):
+        for _ in range(2):  # a second turn draws from a second pass through the images
+            views = list(source(3))
+            assert [tuple(one.shape) for one in views] == [(2, 8, 1, 12, 12)] * 3
+            assert all(one.dtype == torch.float32 and -1 <= one.min() < one.max() for one in views)
+            assert not torch.equal(views[0][0], views[0][1])
+
+
+def test_bert_heads_train_the_same_network() -> None:
+    rows = torch.randint(5, 60, (30, 16))
+    trained = []
+    for head in (sslkernels.masked_lm_loss, bert.all_positions, bert.gathered):
+        script = bert.Bert(
+            "one", bert.Masker(60), head, rows,
+            batch=4, vocab_size=60, size=Size(16, 32, 1), precision="float32",
+        )  # fmt: skip
+        torch.manual_seed(1)
+        script.run(2, Clock())
+        # Not the weights: Adam makes a whole step of the rounding of a gradient that is zero.
+        trained.append([p.grad for p in script.encoder.parameters() if p.grad is not None])
+    for ours, *theirs in zip(*trained, strict=True):
+        for other in theirs:
+            torch.testing.assert_close(ours, other, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("masking", [bert.Masker(600), bert.Collator(600)], ids=["ours", "theirs"])
+def test_maskings_follow_the_rule(masking: bert.Masking) -> None:
+    torch.manual_seed(0)
+    ids = torch.randint(5, 600, (64, 128))
+    ids[:, 0] = bert.SPECIAL_IDS[1]
+    masked, labels = masking(ids, 3)
+    chosen = labels != bert.IGNORED
+    assert not chosen[:, 0].any()
+    assert torch.equal(labels[chosen], ids[chosen]) and torch.equal(masked[~chosen], ids[~chosen])
+    # Binomial: 8128 tokens, then some 1200 of them; five deviations.
+    assert abs(chosen[:, 1:].double().mean() - 0.15) < 0.02
+    assert abs((masked[chosen] == bert.MASK).double().mean() - 0.8) < 0.06
+
+
+def test_ratios_are_ours_over_theirs() -> None:
+    class Counting(Script):
+        def __init__(self, name: str, items: int) -> None:
+            self.name, self.items, self.steps = name, items, 0
+
+        def run(self, steps: int, clock: Clock) -> None:
+            self.steps += steps
+
+    ours, theirs = Counting("ours", 10**9), Counting("theirs", 1)
+    found = measure([ours, theirs], steps=2, rounds=3, report=lambda line: None)
+    assert [one.name for one in found] == ["ours", "theirs"]
+    assert ours.steps == theirs.steps == 1 + 2 * 3
+    assert found[0].ratio.median == 1.0 and found[1].ratio.median > 1.0
+    assert len(found[0].rates) == 3
+
+
+def test_command_writes_results_and_a_page(tmp_path: Path) -> None:
+    out = tmp_path / "training.json"
+    arguments = "training simclr --data digits --batch-size 16 --workers 0 --steps 1 --rounds 1"
+    done = CliRunner().invoke(cli.app, [*arguments.split(), "--threads", "1", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    measured = json.loads(out.read_text())
+    names = [one["name"] for one in measured["scripts"]]
+    assert names[0] == "sslkernels" and len(names) >= 2
+    page = out.with_suffix(".md").read_text()
+    assert all(f"| {name} |" in page for name in names)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("mae", "METHOD: got 'mae'"),
+        ("simclr --data digits --batch-size 5000", "--batch-size: 5000 is more than"),
+        ("simclr --data digits --steps 0", "--steps: must be at least 1"),
+        ("bert --precision int8", "--precision: got 'int8'"),
+        ("simclr --data nowhere", "nowhere"),
+    ],
+)
+def test_bad_input_is_one_line(arguments: str, message: str, tmp_path: Path) -> None:
+    out = tmp_path / "training.json"
+    done = CliRunner().invoke(cli.app, ["training", *arguments.split(), "--out", str(out)])
+    assert done.exit_code == 2
+    assert message in done.output and "Traceback" not in done.output
+    assert not out.exists()
