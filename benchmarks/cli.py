@@ -231,6 +231,25 @@ def training(
     screen.print(f"results: {out}, {out.with_suffix('.md')}", highlight=False, soft_wrap=True)
 
 
+@app.command()
+@_command
+def evidence(
+    folder: Annotated[
+        Path | None,
+        typer.Option("--folder", help="Where to write; benchmarks/results/evidence if left out."),
+    ] = None,
+) -> None:
+    """Write what is known of the kernels for GPUs without one: resources and counts, no times."""
+    try:
+        from benchmarks.evidence import FOLDER as usual
+        from benchmarks.evidence import write_evidence
+    except ModuleNotFoundError as error:
+        raise InputError(f"evidence: there is no {error.name}; run it in a checkout") from None
+
+    for page in write_evidence(folder or usual):
+        screen.print(f"evidence: {page}", highlight=False, markup=False, soft_wrap=True)
+
+
 def _run(
     cases: list[Case], *, quick: bool, command: str, out: Path, label: str | None = None
 ) -> None:

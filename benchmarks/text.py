@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from benchmarks.statistics import Interval
 
@@ -61,3 +61,10 @@ def bounds(ratio: Interval) -> str:
 def error(value: float) -> str:
     """An error: '1.2e-06'."""
     return f"{value:.1e}"
+
+
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], labels: int = 1) -> str:
+    """A table of GitHub Markdown; the first `labels` columns name the row, the rest are figures."""
+    rules = [":--" if i < labels else "--:" for i in range(len(columns))]
+    lines = [columns, rules, *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

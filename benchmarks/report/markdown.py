@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.report.parts import Cell, Document, Section, Table
+from benchmarks.text import markdown_table
 
 
 def render_markdown(pages: list[Document]) -> str:
@@ -25,11 +26,9 @@ def _section(section: Section) -> list[str]:
 
 
 def _table(table: Table) -> str:
-    rules = [":--" if i < table.labels else "--:" for i in range(len(table.columns))]
-    rows = [table.columns, rules, *([_cell(cell) for cell in row] for row in table.rows)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    rows = [[_cell(cell) for cell in row] for row in table.rows]
+    return markdown_table(table.columns, rows, table.labels)
 
 
 def _cell(cell: Cell) -> str:
-    text = f"{cell.text} ({cell.detail})" if cell.detail else cell.text
-    return text.replace("|", "\\|")
+    return f"{cell.text} ({cell.detail})" if cell.detail else cell.text

@@ -47,6 +47,12 @@ class Accesses:
         for owner in (self._reader, self._writer, self._adder):
             owner[part] = _NOBODY
 
+    def touched(self) -> tuple[int, int]:
+        """How many bytes were read, how many written or updated, each counted once."""
+        read = (self._reader != _NOBODY) | (self._adder != _NOBODY)
+        written = (self._writer != _NOBODY) | (self._adder != _NOBODY)
+        return int(read.sum()), int(written.sum())
+
     def _refuse(self, who: Array, earlier: Array, does: str, did: str) -> None:
         if ((earlier != _NOBODY) & (earlier != who[:, None])).any():
             raise Race(f"a {self._party} {does} another {did}, with no barrier between")

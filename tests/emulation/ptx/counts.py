@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 from collections import Counter
 
 import numpy as np
 
 from tests.emulation.ptx.formats import Array
 
+_PRODUCT = re.compile(r"^mma\..*\.m(\d+)n(\d+)k(\d+)\.")
 _SECTOR, _BANKS, _BANK_WIDTH = 32, 32, 4
 
 
@@ -16,18 +19,26 @@ _SECTOR, _BANKS, _BANK_WIDTH = 32, 32, 4
 class Counts:
     """Instructions are counted once a warp. A sector is 32 aligned bytes that one instruction of a
     warp touches. Shared memory serves a wavefront at a time, from each of 32 banks one word;
-    `fewest_wavefronts` is how many there would be without bank conflicts."""
+    `fewest_wavefronts` is how many there would be without bank conflicts. `touched_read` and
+    `touched_written` count each byte of global memory once: no order of work moves fewer."""
 
     instructions: Counter[str] = dataclasses.field(default_factory=Counter)
     bytes_read: int = 0
     bytes_written: int = 0
     sectors_read: int = 0
     sectors_written: int = 0
+    touched_read: int = 0
+    touched_written: int = 0
     wavefronts: int = 0
     fewest_wavefronts: int = 0
 
     def matrix_instructions(self) -> int:
         return sum(n for op, n in self.instructions.items() if op.startswith("mma."))
+
+    def matrix_flops(self) -> int:
+        """Multiplications and additions of the matrix units."""
+        shapes = ((n, _PRODUCT.search(op)) for op, n in self.instructions.items())
+        return sum(2 * n * math.prod(map(int, found.groups())) for n, found in shapes if found)
 
     def global_read(self, warp: Array, address: Array, width: int) -> None:
         self.bytes_read += width * len(address)

@@ -62,6 +62,10 @@ class GlobalMemory:
     def poke(self, at: Array, data: Array) -> None:
         self._data[at] = data
 
+    def touched(self) -> tuple[int, int]:
+        """Bytes that were read, and that were written, each counted once."""
+        return self._accesses.touched()
+
     def finish(self) -> None:
         for array, start in zip(self._arrays, self._starts, strict=False):
             array.reshape(-1).view(np.uint8)[:] = self._data[start : start + array.nbytes]

@@ -24,9 +24,10 @@ TARGET = "sm_80"
 
 @dataclasses.dataclass(frozen=True)
 class Launched:
-    """A kernel that was run: its name, how many programs of it, what it moved."""
+    """A kernel that was run: its name, its tile, how many programs of it, what it moved."""
 
     kernel: str
+    tile: dict[str, int]
     programs: int
     counts: Counts
 
@@ -45,10 +46,16 @@ def emulated(change: Callable[[str], str] = lambda ptx: ptx) -> Iterator[list[La
         values = _values(compiled, arguments)
         shared = compiled.metadata.shared
         counts = launch(kernel, (x, y, z), values, dynamic_shared=shared)
-        found.append(Launched(function.__name__, x * y * z, counts))
+        found.append(Launched(function.__name__, _tile(compiled, arguments), x * y * z, counts))
 
     with offline.compiled_launches(TARGET, run):
         yield found
+
+
+def _tile(compiled: Any, arguments: dict[str, Any]) -> dict[str, int]:
+    """The constants that a configuration chose, by name."""
+    sizes = {name: x for name, x in arguments.items() if "BLOCK" in name or name == "WIDTH"}
+    return sizes | {"warps": compiled.metadata.num_warps, "stages": compiled.metadata.num_stages}
 
 
 def _values(compiled: Any, arguments: dict[str, Any]) -> list[Any]:

@@ -69,6 +69,7 @@ def launch(
         with np.errstate(all="ignore"):
             _Chunk(program, State(lanes, shared, buffers, parameters, counts)).run()
     buffers.finish()
+    counts.touched_read, counts.touched_written = buffers.touched()
     return counts
 
 

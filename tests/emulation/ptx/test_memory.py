@@ -39,6 +39,7 @@ def test_a_masked_load_leaves_its_register_alone():
     np.testing.assert_array_equal(out, [*range(20), *[-9] * 12])
     assert (counts.bytes_read, counts.bytes_written) == (80, 128)
     assert (counts.sectors_read, counts.sectors_written) == (3, 4)
+    assert (counts.touched_read, counts.touched_written) == (80, 128)
 
 
 @pytest.mark.parametrize(("stride", "sectors"), [(4, 4), (8, 8), (32, 32), (0, 1)])
@@ -46,6 +47,7 @@ def test_sectors(stride, sectors):
     body = f"mad.wide.u32 %d10, %thread, {stride}, %d0; ld.global.b32 %r0, [%d10];"
     counts = run(kernel(body, 1), np.zeros(1024, np.uint8))
     assert (counts.sectors_read, counts.bytes_read) == (sectors, 128)
+    assert counts.touched_read == (128 if stride else 4)
 
 
 @pytest.mark.parametrize(

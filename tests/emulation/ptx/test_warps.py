@@ -146,6 +146,7 @@ def test_mma(name):
     expected = a.astype(np.float64) @ b.astype(np.float64) + c
     np.testing.assert_allclose(out, fragment(expected, 2, A16[:4], np.float64), atol=1e-6)
     assert counts.matrix_instructions() == 1
+    assert counts.matrix_flops() == 2 * a.size * b.shape[1]
 
 
 def test_a_product_needs_the_whole_warp():
