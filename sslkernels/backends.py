@@ -42,6 +42,7 @@ _chosen_in_trace: str | None = None
 _operators: dict[str, Callable[[], None]] = {}
 _engines: dict[str, str] = {}
 _triton_operators: dict[str, Callable[[], None]] = {}
+_triton_dtypes: dict[str, tuple[torch.dtype, ...]] = {}
 
 
 class backend:
@@ -155,11 +156,19 @@ def add(op: str, complete_native: Callable[[], None]) -> None:
     _operators[op] = complete_native
 
 
-def add_triton(ops: tuple[str, ...], define: Callable[[], None]) -> None:
-    """Say that operators have Triton kernels; `define` registers them, once, when one is needed."""
+def add_triton(
+    ops: tuple[str, ...],
+    define: Callable[[], None],
+    dtypes: tuple[torch.dtype, ...] = _TRITON_DTYPES,
+) -> None:
+    """Say that operators have Triton kernels; `define` registers them, once, when one is needed.
+
+    `dtypes` are those of the tensor by which the implementation is chosen.
+    """
     once = functools.cache(define)
     for op in ops:
         _triton_operators[op] = once
+        _triton_dtypes[op] = dtypes
 
 
 def compose(op: str, engine: str) -> None:
@@ -221,8 +230,9 @@ def _load_native() -> str:
 def _why_not_triton(op: str, tensor: Tensor) -> str:
     if op not in _triton_operators:
         return f"{op} has no Triton kernels"
-    if tensor.dtype not in _TRITON_DTYPES:
-        return f"they take float32, bfloat16 and float16, not {str(tensor.dtype)[6:]}"
+    if tensor.dtype not in _triton_dtypes[op]:
+        *others, last = (str(dtype)[6:] for dtype in _triton_dtypes[op])
+        return f"they take {', '.join(others)} and {last}, not {str(tensor.dtype)[6:]}"
     if not tensor.is_cuda and not (tensor.is_cpu and _interpreting()):
         return f"the tensor is on {tensor.device}"
     return _triton_problem(op, -1 if tensor.is_cpu else tensor.device.index)

@@ -7,6 +7,7 @@ the same fake and the same vmap rule here.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 from collections.abc import Callable
@@ -47,14 +48,20 @@ def define_triton(module: str, **fakes: Callable[..., Any]) -> None:
     """
     implementations = importlib.import_module(module)
     for name, fake in fakes.items():
-        schema = str(getattr(torch.ops.sslkernels_chunked, name).default._schema)
+        schema = getattr(torch.ops.sslkernels_chunked, name).default._schema
+        text = str(schema)
         torch.library.triton_op(
             f"sslkernels_triton::{name}",
             getattr(implementations, name),
-            mutates_args=(),
-            schema=schema[schema.index("(") :],
+            mutates_args=tuple(x.name for x in schema.arguments if x.is_write),
+            schema=text[text.index("(") :],
         )
         _complete("sslkernels_triton", name, fake)
+
+
+def on_device(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
+    """Kernels are launched on the current device, which need not be that of the tensors."""
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()
 
 
 def apply(function: type[Function], *args: Any) -> Any:

@@ -26,6 +26,7 @@ from sslkernels.operators import (
     apply_in_backward,
     complete_native,
     define_chunked,
+    define_triton,
     second_order,
 )
 
@@ -289,4 +290,15 @@ backends.add(
         augment_forward_out=_fake_forward_out,
         augment_backward=_fake_backward,
     ),
+)
+backends.add_triton(
+    ("augment",),
+    lambda: define_triton(
+        "sslkernels.augment.triton.operators",
+        augment_draws=_fake_draws,
+        augment_forward=_fake_forward,
+        augment_forward_out=_fake_forward_out,
+        augment_backward=_fake_backward,
+    ),
+    dtypes=(torch.uint8, torch.float32, torch.bfloat16, torch.float16),
 )

@@ -1,7 +1,8 @@
 """`mask_tokens`: checks, choice of implementation, and the registered operator.
 
-C++ is `torch.ops.sslkernels.mask_tokens`; `torch.ops.sslkernels_chunked.mask_tokens` is the
-reference's code as an operator: its memory is linear anyway, so there is nothing to cut in chunks.
+C++ is `torch.ops.sslkernels.mask_tokens`, Triton `torch.ops.sslkernels_triton.mask_tokens`;
+`torch.ops.sslkernels_chunked.mask_tokens` is the reference's code as an operator: its memory is
+linear anyway, so there is nothing to cut in chunks.
 """
 
 from __future__ import annotations
@@ -13,7 +14,12 @@ from torch import Tensor
 
 from sslkernels import backends
 from sslkernels.masking import arguments, reference
-from sslkernels.operators import NAMESPACES, complete_native, define_chunked
+from sslkernels.operators import (
+    NAMESPACES,
+    complete_native,
+    define_chunked,
+    define_triton,
+)
 from sslkernels.philox import threshold
 
 STRATEGIES = ("token", "whole_word", "span")
@@ -150,3 +156,8 @@ define_chunked(
     _fake_mask_tokens,
 )
 backends.add("mask_tokens", lambda: complete_native(mask_tokens=_fake_mask_tokens))
+backends.add_triton(
+    ("mask_tokens",),
+    lambda: define_triton("sslkernels.masking.triton.operators", mask_tokens=_fake_mask_tokens),
+    dtypes=arguments.INTEGERS,
+)

@@ -10,7 +10,6 @@ fixed order: the result is the same on every run.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 
 import torch
@@ -19,6 +18,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.library import wrap_triton
 
+from sslkernels.operators import on_device
 from sslkernels.similarity.triton import configurations
 from sslkernels.similarity.triton.tiles import (
     add_logits,
@@ -61,11 +61,6 @@ def row_logsumexp(logits: Logits) -> Tensor:
 def row_terms(logits: Logits, target: Tensor, column_weight: Tensor | None) -> tuple[Tensor, ...]:
     """lse, target logit, weighted sum and largest logit [M], zero in a row that does not count."""
     return _row_terms(logits, target, column_weight)
-
-
-def on_device(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
-    """Kernels are launched on the current device, which need not be that of the tensors."""
-    return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()
 
 
 def exclusions(logits: Logits) -> tuple[int, int]:

@@ -1,0 +1,1 @@
+"""Augmentation in Triton: imported when a tensor on a GPU first needs it."""

@@ -1,0 +1,1 @@
+"""`mask_tokens` in Triton: imported when a tensor on a GPU first needs it."""
