@@ -60,7 +60,7 @@ def augment_forward_out(
     with on_device(images):
         for channels, own in _together(images, settings):
             forward.make_views(
-                images[:, channels], draws, own, out[:, :, channels], channels.start
+                images[:, channels], draws, own, channels.start, out[:, :, channels]
             )
 
 
