@@ -114,6 +114,7 @@ def enter(
     turn,
     workspace,
     sums,
+    views,
     view,
     sample,
     samples,
@@ -161,7 +162,7 @@ def enter(
             r, g, b = r / 255.0, g / 255.0, b / 255.0
     else:
         before = entry_before(row, ENTRY, STAGES)
-        source = image_of(workspace, before, view, sample, samples, plane, STAGES, RGB)
+        source = image_of(workspace, before, views, view, sample, samples, plane, STAGES, RGB)
         if ENTRY == ROTATE:
             cos, sin = tl.load(turn), tl.load(turn + 1)
             r, g, b = sampling.rotated(
@@ -189,7 +190,7 @@ def enter(
                 kind = 1
                 if RGB:
                     values = 3.0 * values
-            mean = total_of(sums, kind, view, sample, samples, tl.num_programs(0)) / values
+            mean = total_of(sums, kind, views, view, sample, samples, tl.num_programs(0)) / values
     return r, g, b, mean
 
 
@@ -238,7 +239,7 @@ def _segment_kernel(
 
     `first` is the sample of the batch that the workspace begins with.
     """
-    sample, view = tl.program_id(1), tl.program_id(2)
+    sample, view, views = tl.program_id(1), tl.program_id(2), tl.num_programs(2)
     number = view.to(tl.int64) * batch + first + sample
     row = draws + number * ROW_LENGTH
     if not has_entry(row, ENTRY, STAGES):
@@ -265,6 +266,7 @@ def _segment_kernel(
         turns + 2 * number if turns is not None else draws,
         workspace,
         sums,
+        views,
         view,
         sample,
         samples,
@@ -291,14 +293,14 @@ def _segment_kernel(
         if not last:
             plane = view_height.to(tl.int64) * view_width
             entry = tl.program_id(0) * 0 + ENTRY
-            own = image_of(workspace, entry, view, sample, samples, plane, STAGES, RGB)
+            own = image_of(workspace, entry, views, view, sample, samples, plane, STAGES, RGB)
             store_pixel(own + pixel, plane, r, g, b, inside, RGB)
             if (following == CONTRAST) | (following == DIFF_CONTRAST):
                 kind = (following == DIFF_CONTRAST).to(tl.int32)
                 value = r
                 if RGB:
                     value = tl.where(kind == 0, colour.luma(r, g, b, RGB), r + g + b)
-                at = sums_of(sums, kind, view, sample, samples, tl.num_programs(0))
+                at = sums_of(sums, kind, views, view, sample, samples, tl.num_programs(0))
                 tl.store(at + tl.program_id(0), tl.sum(tl.where(inside, value, 0.0), 0))
     if FINAL:
         if last:

@@ -114,11 +114,11 @@ def three(values: tuple[float, ...], default: float) -> tuple[float, float, floa
 
 @triton.jit
 def image_of(
-    workspace, entry, view, sample, samples, plane, STAGES: tl.constexpr, RGB: tl.constexpr
+    workspace, entry, views, view, sample, samples, plane, STAGES: tl.constexpr, RGB: tl.constexpr
 ):
     """The image that the segment of an entry left for a view."""
     buffer = buffer_of(entry, STAGES).to(tl.int64)
-    number = (buffer * tl.num_programs(2) + view) * samples + sample
+    number = (buffer * views + view) * samples + sample
     values = plane
     if RGB:
         values = 3 * plane
@@ -126,15 +126,15 @@ def image_of(
 
 
 @triton.jit
-def sums_of(sums, kind, view, sample, samples, blocks):
+def sums_of(sums, kind, views, view, sample, samples, blocks):
     """The sums of a view's blocks. Kinds: 0 luma, 1 all, 2 and 3 their gradients."""
-    return sums + ((kind * tl.num_programs(2) + view).to(tl.int64) * samples + sample) * blocks
+    return sums + ((kind * views + view).to(tl.int64) * samples + sample) * blocks
 
 
 @triton.jit
-def total_of(sums, kind, view, sample, samples, blocks):
+def total_of(sums, kind, views, view, sample, samples, blocks):
     """The sum over all blocks of a view."""
-    own = sums_of(sums, kind, view, sample, samples, blocks)
+    own = sums_of(sums, kind, views, view, sample, samples, blocks)
     total = tl.zeros((SUMS,), tl.float32)
     for start in range(0, blocks, SUMS):
         at = start + tl.arange(0, SUMS)
