@@ -106,7 +106,9 @@ def _arguments(numbers: Sequence[float]) -> dict[str, float | int | bool]:
 
 @triton.jit
 def _block(seed, epoch, view, ids, draw):
-    return philox_triton.block(seed, _AUGMENT, ids, ids.to(tl.int32) * 0 + 65536 * view + draw, epoch)
+    return philox_triton.block(
+        seed, _AUGMENT, ids, ids.to(tl.int32) * 0 + 65536 * view + draw, epoch
+    )
 
 
 @triton.jit

@@ -15,7 +15,7 @@ from sslkernels.augment import chunked
 from sslkernels.augment.layout import Stage
 from sslkernels.augment.reference import Settings
 from sslkernels.augment.triton import draws as drawing
-from sslkernels.augment.triton import forward
+from sslkernels.augment.triton import backward, forward
 from sslkernels.operators import on_device
 
 augment_draws = drawing.augment_draws
@@ -59,12 +59,36 @@ def augment_forward_out(
         return
     with on_device(images):
         for channels, own in _together(images, settings):
-            forward.make_views(
-                images[:, channels], draws, own, out[:, :, channels], channels.start
+            forward.make_views(images[:, channels], draws, own, channels.start, out[:, :, channels])
+
+
+def augment_backward(
+    grad: Tensor,
+    images: Tensor,
+    draws: Tensor,
+    size: Sequence[int],
+    blur_kernel: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    erase_value: float,
+    stages: int,
+) -> Tensor:
+    """The gradient of floating images, of their shape, dtype and memory format."""
+    settings = Settings(tuple(size), blur_kernel, tuple(mean), tuple(std), erase_value, stages)
+    if not _covers(images, settings):
+        return chunked.backward(grad, images, draws, *settings)
+    out = torch.empty_like(images)
+    with on_device(images):
+        for channels, own in _together(images, settings):
+            backward.pull_back(
+                grad[:, :, channels],
+                images[:, channels],
+                draws,
+                own,
+                channels.start,
+                out[:, channels],
             )
-
-
-augment_backward = chunked.backward
+    return out
 
 
 def _covers(images: Tensor, settings: Settings) -> bool:

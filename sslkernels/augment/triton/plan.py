@@ -1,10 +1,13 @@
 """What a row of draws asks for, as far as kernels must know it before they begin.
 
 A view is made in segments. A segment begins with what needs more of the image than the pixel itself
-(its entry), goes on with pointwise stages, and ends where the next entry of that view is: in the
-workspace, or, after the last one, in the result. Each entry is a launch for all samples, in which
-the programs of views that do not have it return at once.
+(its entry), goes on with pointwise stages, and ends where the next entry of that view begins: in a
+buffer of the workspace, or, after the last one, in the result. Each entry that the policy may have
+is a launch for all samples, in which the programs of views that do not have it return at once.
 """
+
+# pyright: reportPossiblyUnboundVariable=false, reportArgumentType=false, reportOperatorIssue=false
+# (A kernel is compiled by Triton: names bound under one constant are used under the same one.)
 
 from __future__ import annotations
 
@@ -17,9 +20,10 @@ from sslkernels.augment.layout import ROW, Slot, Stage
 RESIZE = tl.constexpr(0)
 ROTATE = tl.constexpr(1)
 CONTRAST = tl.constexpr(2)  # needs the mean luma
-BLUR = tl.constexpr(3)
-DIFF_CONTRAST = tl.constexpr(4)  # needs the mean of all
-END = tl.constexpr(5)
+ACROSS = tl.constexpr(3)  # the first half of a blur, along rows
+BLUR = tl.constexpr(4)  # the second half, along columns
+DIFF_CONTRAST = tl.constexpr(5)  # needs the mean of all
+END = tl.constexpr(6)
 
 MAY_ROTATE = tl.constexpr(int(Stage.ROTATION))
 MAY_COLOUR = tl.constexpr(int(Stage.COLOUR))
@@ -81,11 +85,11 @@ def has_entry(row, ENTRY: tl.constexpr, STAGES: tl.constexpr):
             found = tl.load(row + ROTATION) != 0.0
     elif ENTRY == CONTRAST:
         found = contrast_place(row, STAGES) < 4
-    elif ENTRY == BLUR:
-        if MAY_BLUR & STAGES:
-            found = tl.load(row + BLUR_SIGMA) > 0.0
-    elif MAY_DIFF_COLOUR & STAGES:
-        found = tl.load(row + DIFF_CONTRAST_FACTOR) != 1.0
+    elif ENTRY == DIFF_CONTRAST:
+        if MAY_DIFF_COLOUR & STAGES:
+            found = tl.load(row + DIFF_CONTRAST_FACTOR) != 1.0
+    elif MAY_BLUR & STAGES:
+        found = tl.load(row + BLUR_SIGMA) > 0.0
     return found
 
 
@@ -97,8 +101,38 @@ def next_entry(row, ENTRY: tl.constexpr, STAGES: tl.constexpr):
         following = tl.where(has_entry(row, DIFF_CONTRAST, STAGES), DIFF_CONTRAST, following)
     if ENTRY < BLUR:
         following = tl.where(has_entry(row, BLUR, STAGES), BLUR, following)
+    if ENTRY < ACROSS:
+        following = tl.where(has_entry(row, ACROSS, STAGES), ACROSS, following)
     if ENTRY < CONTRAST:
         following = tl.where(has_entry(row, CONTRAST, STAGES), CONTRAST, following)
     if ENTRY < ROTATE:
         following = tl.where(has_entry(row, ROTATE, STAGES), ROTATE, following)
     return following
+
+
+@triton.jit
+def entry_before(row, ENTRY: tl.constexpr, STAGES: tl.constexpr):
+    """The last entry of the view before this one."""
+    before = tl.load(row).to(tl.int32) * 0 + RESIZE
+    if ENTRY > ROTATE:
+        before = tl.where(has_entry(row, ROTATE, STAGES), ROTATE, before)
+    if ENTRY > CONTRAST:
+        before = tl.where(has_entry(row, CONTRAST, STAGES), CONTRAST, before)
+    if ENTRY > ACROSS:
+        before = tl.where(has_entry(row, ACROSS, STAGES), ACROSS, before)
+    if ENTRY > BLUR:
+        before = tl.where(has_entry(row, BLUR, STAGES), BLUR, before)
+    return before
+
+
+@triton.jit
+def buffer_of(entry, STAGES: tl.constexpr):
+    """The buffer of an entry's segment: its place among those that the policy may have."""
+    place = (entry > RESIZE).to(tl.int32)
+    if MAY_ROTATE & STAGES:
+        place += (entry > ROTATE).to(tl.int32)
+    if MAY_COLOUR & STAGES:
+        place += (entry > CONTRAST).to(tl.int32)
+    if MAY_BLUR & STAGES:
+        place += (entry > ACROSS).to(tl.int32) + (entry > BLUR).to(tl.int32)
+    return place

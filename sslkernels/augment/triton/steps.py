@@ -65,6 +65,17 @@ def contrast(r, g, b, mean, factor):
 
 
 @triton.jit
+def jitter_range(row, following, ENTRY: tl.constexpr, STAGES: tl.constexpr):
+    """Which of the four places of the jitter belong to a segment, contrast itself aside."""
+    place = contrast_place(row, STAGES)
+    begin = place * 0
+    if ENTRY == CONTRAST:
+        begin = place + 1
+    end = tl.where(following == CONTRAST, place, tl.where(following == ROTATE, 0, 4))
+    return begin, end
+
+
+@triton.jit
 def apply_steps(
     r,
     g,
@@ -81,12 +92,9 @@ def apply_steps(
     """What follows the entry up to the next one. mean: what the entry needs; pixel: its number."""
     if ENTRY <= CONTRAST:
         if MAY_COLOUR & STAGES:
-            place = contrast_place(row, STAGES)
-            begin = 0
+            begin, end = jitter_range(row, following, ENTRY, STAGES)
             if ENTRY == CONTRAST:
                 r, g, b = contrast(r, g, b, mean, tl.load(row + CONTRAST_FACTOR))
-                begin = place + 1
-            end = tl.where(following == CONTRAST, place, tl.where(following == ROTATE, 0, 4))
             for i in tl.static_range(4):
                 if (i >= begin) & (i < end):
                     r, g, b = jitter_step(r, g, b, row, tl.load(row + ORDER + i), RGB)
