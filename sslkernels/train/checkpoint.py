@@ -12,7 +12,7 @@ import torch
 from sslkernels.train.errors import TrainError
 
 TAG = "sslkernels_checkpoint"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass
@@ -20,13 +20,11 @@ class Checkpoint:
     """All that the next step depends on."""
 
     settings: dict[str, Any]
-    epoch: int  # epochs done
     step: int  # steps done
-    model: dict[str, Any]
-    optimizer: dict[str, Any]
-    scheduler: dict[str, Any]
-    generator: torch.Tensor  # state of the generator behind the data order
-    torch_rng: torch.Tensor  # state of torch's own generator (dropout and the like)
+    model: dict[str, Any]  # with teachers, queues and running statistics
+    optimizers: dict[str, dict[str, Any]]  # by the turn that they take
+    schedulers: dict[str, dict[str, Any]]
+    rng: list[torch.Tensor]  # of torch's own generators: the CPU's, then every accelerator's
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -50,12 +48,11 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def load(path: Path, settings: dict[str, Any]) -> Checkpoint:
-    """Read a checkpoint of a run with the same settings.
+def read(path: Path) -> Checkpoint:
+    """Read a checkpoint, whatever run it is of.
 
     Raises:
-        TrainError: there is no file, it is torn or no checkpoint, it is of another version, or its
-            run had other settings (a resumed run would not be the unbroken one).
+        TrainError: there is no file, it is torn or no checkpoint, or of another version.
     """
     if not path.exists():
         raise TrainError(f"nothing to resume: there is no {path}")
@@ -69,7 +66,17 @@ def load(path: Path, settings: dict[str, Any]) -> Checkpoint:
     version = state.pop(TAG)
     if version != VERSION:
         raise TrainError(f"{path} is of version {version}, this program reads version {VERSION}")
-    checkpoint = Checkpoint(**state)
+    return Checkpoint(**state)
+
+
+def load(path: Path, settings: dict[str, Any]) -> Checkpoint:
+    """Read a checkpoint of a run with the same settings.
+
+    Raises:
+        TrainError: as `read`, or its run had other settings (a resumed run would not be the
+            unbroken one).
+    """
+    checkpoint = read(path)
     differences = [
         f"{name} {checkpoint.settings.get(name)!r}, not {value!r}"
         for name, value in settings.items()

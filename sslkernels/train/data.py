@@ -8,6 +8,8 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from sslkernels.train.seeds import fold
+
 Batch = TypeVar("Batch", Tensor, dict[str, Tensor])
 _Batch = TypeVar("_Batch", Tensor, dict[str, Tensor], covariant=True)
 
@@ -27,9 +29,11 @@ class Examples(Protocol[_Batch]):
         ...
 
 
-def batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """The numbers 0..count-1 in random order; the incomplete last batch is left out, so every
-    step has the same number of negatives."""
+def batches(count: int, batch_size: int, seed: int, epoch: int) -> Iterator[Tensor]:
+    """The numbers 0..count-1 in an order that depends on seed and epoch alone; the incomplete last
+    batch is left out, so every step has the same number of negatives."""
+    # Of its own: nothing else that draws can change the data order.
+    generator = torch.Generator().manual_seed(fold(seed, "order", epoch))
     order = torch.randperm(count, generator=generator)
     for start in range(0, count - batch_size + 1, batch_size):
         yield order[start : start + batch_size]

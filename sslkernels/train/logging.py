@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +27,8 @@ class Step:
 
 
 CSV = "metrics.csv"
+MEASURES = "measures.csv"  # what was measured while it trained
+MEASURES_COLUMNS = ["step", "epoch", "measure", "value"]
 COLUMNS = [field.name for field in fields(Step)]
 
 
@@ -33,6 +36,24 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     """The rows of metrics.csv; a torn last row (from a kill) is left out."""
     with path.open(newline="") as file:
         return [row for row in csv.DictReader(file) if None not in row.values()]
+
+
+class Rows:
+    """A CSV file of numbered steps that goes on after `done` of them."""
+
+    def __init__(self, path: Path, columns: list[str], done: int) -> None:
+        earlier = read_csv(path) if done and path.exists() else []
+        # A row is a line in the file as soon as it is known.
+        self._file = path.open("w", newline="", buffering=1)
+        self._csv = csv.DictWriter(self._file, columns)
+        self._csv.writeheader()
+        self._csv.writerows(row for row in earlier if int(row["step"]) <= done)
+
+    def write(self, row: dict[str, object]) -> None:
+        self._csv.writerow(row)
+
+    def close(self) -> None:
+        self._file.close()
 
 
 class RunLog:
@@ -58,13 +79,8 @@ class RunLog:
         )
         self._rate = 0.0
         out.mkdir(parents=True, exist_ok=True)
-        path = out / CSV
-        earlier = read_csv(path) if done and path.exists() else []
-        # A row is a line in the file as soon as it is known.
-        self._file = path.open("w", newline="", buffering=1)
-        self._csv = csv.DictWriter(self._file, COLUMNS)
-        self._csv.writeheader()
-        self._csv.writerows(row for row in earlier if int(row["step"]) <= done)
+        self._steps = Rows(out / CSV, COLUMNS, done)
+        self._measures = Rows(out / MEASURES, MEASURES_COLUMNS, done)
         # purge_step hides what an earlier run wrote here from that step on.
         self._board = tensorboard.SummaryWriter(
             str(out / "tensorboard"), purge_step=done + 1 if done else 0
@@ -72,7 +88,7 @@ class RunLog:
 
     def step(self, step: Step) -> None:
         row = asdict(step)
-        self._csv.writerow(row)
+        self._steps.write(row)
         for name in ("loss", "lr", "grad_norm", "examples_per_second"):
             self._board.add_scalar(f"train/{name}", row[name], step.step)
         # Smoothed, or nobody could read it.
@@ -85,6 +101,12 @@ class RunLog:
             rate=self._rate,
         )
 
+    def measured(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            row = {"step": step, "epoch": epoch, "measure": name, "value": value}
+            self._measures.write(row)
+            self._board.add_scalar(f"measure/{name}", value, step)
+
     def __enter__(self) -> RunLog:
         self._progress.start()
         return self
@@ -96,5 +118,6 @@ class RunLog:
         trace: TracebackType | None,
     ) -> None:
         self._progress.stop()
-        self._file.close()
+        self._steps.close()
+        self._measures.close()
         self._board.close()

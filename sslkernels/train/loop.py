@@ -2,69 +2,119 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import torch
 from rich.console import Console
-from torch import nn
+from torch import Tensor, nn
 
-from sslkernels.train import checkpoint
+from sslkernels.random_state import RandomState
+from sslkernels.train import checkpoint, optimizers
 from sslkernels.train.checkpoint import Checkpoint
-from sslkernels.train.data import Batch, Examples, batches, moved
+from sslkernels.train.data import Batch, Examples, batches
+from sslkernels.train.engine import Engine
 from sslkernels.train.errors import DivergedError, TrainError
 from sslkernels.train.logging import RunLog, Step
 from sslkernels.train.methods import Method
+from sslkernels.train.report import VIEWS
+from sslkernels.train.settings import Settings
 
 CHECKPOINT = "checkpoint.pt"
-WEIGHT_DECAY = 1e-4
-WARMUP = 0.1  # fraction of all steps
+SAVE_SECONDS = 120  # a kill loses no more than about this
 
 
 @dataclass(frozen=True)
-class Settings:
-    """All that decides a run's curve. Kept in the checkpoint; to resume, it must be the same.
+class Manner:
+    """How a run goes that does not decide its curve.
 
-    Raises:
-        TrainError: a value that no run can have, named.
+    watch: what is measured while it trains, by name, after every `watch_every` epochs and at the
+    end; files: what the checkpoint is useless without, say a tokenizer: contents by name, written
+    into the run's folder when it starts; show: draws what the method is shown into a PNG there.
     """
 
-    method: str
-    data: str
-    epochs: int
-    batch_size: int
-    lr: float
-    seed: int
-    precision: str = "float32"  # or float64, or bf16: the forward under autocast
-    options: dict[str, Any] = field(default_factory=dict)  # the method's own
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise TrainError(f"epochs is {self.epochs}, must be at least 1")
-        if self.batch_size < 2:
-            raise TrainError(f"batch size is {self.batch_size}, must be at least 2")
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise TrainError(f"learning rate is {self.lr}, must be positive and finite")
-        if not 0 <= self.seed < 2**63:
-            raise TrainError(f"seed is {self.seed}, must be in 0..2**63 - 1")
-
-    def flat(self) -> dict[str, Any]:
-        """All settings by name, the method's own among them."""
-        flat = asdict(self)
-        options = flat.pop("options")
-        return flat | options
+    compiled: bool = False
+    channels_last: bool = False
+    watch: Callable[[], Mapping[str, float]] | None = None
+    watch_every: int = 10
+    files: Mapping[str, str] = field(default_factory=dict)
+    show: Callable[[Path], None] | None = None
 
 
-def warmup_cosine(step: int, total: int) -> float:
-    """Factor of the learning rate at `step` of 0..total-1: linear up, then a cosine to zero."""
-    warmup = max(1, int(WARMUP * total))
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+class Trainer(Generic[Batch]):
+    """A method with its optimizers and their schedules, at some step."""
+
+    def __init__(self, engine: Engine[Batch], settings: Settings, total: int) -> None:
+        self.engine, self.method, self.settings, self.total = engine, engine.method, settings, total
+        self.step = 0
+        self.optimizers = {
+            turn: optimizers.make(
+                settings.optimizer,
+                self.method.trained(turn),
+                lr=settings.lr,
+                weight_decay=settings.weight_decay,
+            )
+            for turn in self.method.turns
+        }
+        self.schedulers = {
+            turn: torch.optim.lr_scheduler.LambdaLR(
+                optimizer, lambda s: optimizers.warmup_cosine(s, total, settings.warmup)
+            )
+            for turn, optimizer in self.optimizers.items()
+        }
+
+    def take_step(self, data: Examples[Batch], index: Tensor, epoch: int) -> tuple[float, float]:
+        """Every turn of one batch; loss and gradient norm, each the sum over the turns.
+
+        Raises:
+            DivergedError: one of them is not finite; the turn's weights are not touched.
+        """
+        self.step += 1
+        loss = norm = 0.0
+        for turn, optimizer in self.optimizers.items():
+            self.method.zero_grad()
+            turn_loss = self.engine.backward(data, index, epoch, turn).item()
+            gradients = [p.grad for p in self.method.trained(turn) if p.grad is not None]
+            turn_norm = nn.utils.get_total_norm(gradients).item()
+            loss, norm = loss + turn_loss, norm + turn_norm
+            if not torch.tensor([turn_loss, turn_norm]).isfinite().all():
+                raise DivergedError(
+                    f"step {self.step} (epoch {epoch + 1}): loss {turn_loss}, gradient norm "
+                    f"{turn_norm}"
+                )
+            optimizer.step()
+        for scheduler in self.schedulers.values():
+            scheduler.step()
+        self.method.after_step(self.step / self.total)
+        return loss, norm
+
+    @property
+    def lr(self) -> float:
+        return float(next(iter(self.schedulers.values())).get_last_lr()[0])
+
+    def save(self, path: Path) -> None:
+        random = RandomState.now()
+        state = Checkpoint(
+            settings=self.settings.flat(),
+            step=self.step,
+            model=self.method.state_dict(),
+            optimizers={turn: x.state_dict() for turn, x in self.optimizers.items()},
+            schedulers={turn: x.state_dict() for turn, x in self.schedulers.items()},
+            rng=[random.cpu, *random.accelerator],
+        )
+        checkpoint.save(path, state)
+
+    def load(self, path: Path) -> None:
+        state = checkpoint.load(path, self.settings.flat())
+        self.method.load_state_dict(state.model)
+        for turn in self.method.turns:
+            self.optimizers[turn].load_state_dict(state.optimizers[turn])
+            self.schedulers[turn].load_state_dict(state.schedulers[turn])
+        RandomState(state.rng[0], tuple(state.rng[1:])).restore()
+        self.step = state.step
 
 
 def fit(
@@ -75,95 +125,90 @@ def fit(
     out: Path,
     console: Console,
     resume: bool = False,
-    files: Mapping[str, str] | None = None,
+    manner: Manner | None = None,
 ) -> None:
-    """Train in place, on the device where the method is; write checkpoint and logs into `out`.
-    The method takes the dtype of the settings' precision.
+    """Train in place; write checkpoint and logs into `out`. The method takes the dtype of the
+    settings' precision, and the device that `accelerate` chooses.
 
     Args:
         method: what to train; to resume, it must be built as in the first part of the run.
         data: all of the training data.
-        files: what the checkpoint is useless without, say a tokenizer: contents by name, written
-            into `out` when a run starts.
 
     Raises:
-        TrainError: fewer examples than a batch; `out` or the checkpoint cannot be used.
+        TrainError: fewer examples than a batch; `out` or the checkpoint cannot be used; another
+            process of the run has died.
         DivergedError: the loss or its gradient is not finite; the last checkpoint is kept.
     """
+    manner = manner or Manner()
     if settings.batch_size > len(data):
         raise TrainError(
             f"batch size is {settings.batch_size}, but there are {len(data)} training {data.unit}"
         )
-    # All of it moves to float64 when that is asked for; bf16 keeps float32 weights and images.
-    dtype = torch.float64 if settings.precision == "float64" else torch.float32
-    device = next(method.parameters()).device
-    method.to(dtype).train()
-    steps_per_epoch = len(data) // settings.batch_size
-    total = settings.epochs * steps_per_epoch
-    optimizer = torch.optim.AdamW(method.parameters(), lr=settings.lr, weight_decay=WEIGHT_DECAY)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: warmup_cosine(s, total))
-    # Of its own: nothing else that draws can change the data order.
-    generator = torch.Generator().manual_seed(settings.seed)
+    engine = Engine(method, settings, compiled=manner.compiled, channels_last=manner.channels_last)
+    per_epoch = len(data) // settings.batch_size
+    trainer = Trainer(engine, settings, settings.epochs * per_epoch)
     path = out / CHECKPOINT
-    epoch = step = 0
-
     if resume:
-        state = checkpoint.load(path, settings.flat())
-        method.load_state_dict(state.model)
-        optimizer.load_state_dict(state.optimizer)
-        scheduler.load_state_dict(state.scheduler)
-        generator.set_state(state.generator)
-        torch.set_rng_state(state.torch_rng)
-        epoch, step = state.epoch, state.step
-
-    def save() -> None:
-        state = Checkpoint(
-            settings=settings.flat(),
-            epoch=epoch,
-            step=step,
-            model=method.state_dict(),
-            optimizer=optimizer.state_dict(),
-            scheduler=scheduler.state_dict(),
-            generator=generator.get_state(),
-            torch_rng=torch.get_rng_state(),
-        )
-        checkpoint.save(path, state)
-
+        trainer.load(path)
+    if not engine.main:
+        _train(trainer, data, manner, path, None)
+        return
     try:
-        log = RunLog(out, console=console, total=total, done=step, unit=data.unit)
+        log = RunLog(out, console=console, total=trainer.total, done=trainer.step, unit=data.unit)
         if not resume:
-            for name, content in (files or {}).items():
+            for name, content in manner.files.items():
                 (out / name).write_text(content, encoding="utf-8")
+            if manner.show is not None:
+                manner.show(out / VIEWS)
     except OSError as error:
         raise TrainError(f"cannot write to {out}: {error.strerror}") from error
     with log:
         if not resume:
-            save()  # so that the checkpoint here is this run's from the start
-        while epoch < settings.epochs:
-            start = time.perf_counter()
-            for index in batches(len(data), settings.batch_size, generator):
-                batch = moved(data.batch(index, epoch), device, dtype)
-                with torch.autocast(
-                    device.type, torch.bfloat16, enabled=settings.precision == "bf16"
-                ):
-                    loss = method(batch)
-                optimizer.zero_grad()
-                loss.backward()
-                grad_norm = nn.utils.get_total_norm(
-                    [p.grad for p in method.parameters() if p.grad is not None]
-                )
-                step += 1
-                # Before the weights are touched: they stay good.
-                if not (loss.isfinite() and grad_norm.isfinite()):
-                    raise DivergedError(
-                        f"step {step} (epoch {epoch + 1}): loss {loss.item()}, gradient norm "
-                        f"{grad_norm.item()}; the last good checkpoint is {path}"
-                    )
-                lr = float(scheduler.get_last_lr()[0])
-                optimizer.step()
-                scheduler.step()
-                now = time.perf_counter()
-                rate, start = len(index) / (now - start), now
-                log.step(Step(step, epoch + 1, loss.item(), lr, grad_norm.item(), rate))
-            epoch += 1
-            save()
+            trainer.save(path)  # so that the checkpoint here is this run's from the start
+        _train(trainer, data, manner, path, log)
+
+
+def _train(
+    trainer: Trainer[Batch], data: Examples[Batch], manner: Manner, path: Path, log: RunLog | None
+) -> None:
+    """From the trainer's step to the last; a process without a log neither writes nor measures."""
+    settings = trainer.settings
+    per_epoch = len(data) // settings.batch_size
+    saved = time.monotonic()
+    for epoch in range(trainer.step // per_epoch, settings.epochs):
+        start = time.perf_counter()
+        done = trainer.step - epoch * per_epoch
+        order = list(batches(len(data), settings.batch_size, settings.seed, epoch))
+        for index in order[done:]:
+            lr = trainer.lr
+            try:
+                loss, norm = trainer.take_step(data, index, epoch)
+            except DivergedError as error:
+                raise DivergedError(f"{error}; the last good checkpoint is {path}") from None
+            except RuntimeError as error:
+                raise _lost(error, trainer, path) from error
+            now = time.perf_counter()
+            rate, start = len(index) / (now - start), now
+            if log is not None:
+                log.step(Step(trainer.step, epoch + 1, loss, lr, norm, rate))
+                if time.monotonic() - saved > SAVE_SECONDS:
+                    trainer.save(path)
+                    saved = time.monotonic()
+        if log is None:
+            continue
+        trainer.save(path)
+        saved = time.monotonic()
+        last = epoch + 1 == settings.epochs
+        if manner.watch is not None and (last or (epoch + 1) % manner.watch_every == 0):
+            log.measured(trainer.step, epoch + 1, manner.watch())
+
+
+def _lost(error: RuntimeError, trainer: Trainer[Any], path: Path) -> Exception:
+    """Another process that is gone, in one line; any other error as it is."""
+    if trainer.engine.accelerator.num_processes == 1:
+        return error
+    reason = str(error).splitlines()[0]
+    return TrainError(
+        f"step {trainer.step}: another process of the run is gone ({reason}); the last good "
+        f"checkpoint is {path}"
+    )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +17,7 @@ def _block(channels_in: int, channels_out: int, stride: int) -> nn.Sequential:
     )
 
 
-def small_convnet(channels: int, width: int = 32) -> tuple[nn.Module, int]:
+def small_convnet(channels: int, width: int = 32) -> tuple[nn.Sequential, int]:
     """Three 3 x 3 convolutions and a mean over the image; returns the network and its output size.
 
     [B, channels, H, W] -> [B, 4 * width]; a quarter million multiplications for an 8 x 8 digit.
@@ -37,6 +40,43 @@ def projection_head(features: int, hidden: int, out: int) -> nn.Module:
         nn.ReLU(inplace=True),
         nn.Linear(hidden, out),
     )
+
+
+class Teacher(nn.Module):
+    """A copy of networks that follows them as a moving average, and gets no gradient.
+
+    Running statistics of normalisations are averaged like weights, and normalise (EMAN, arXiv
+    2101.08482): no image of a batch tells the teacher about the others, as shuffled batch
+    normalisation is there to prevent.
+    """
+
+    def __init__(self, *students: nn.Module) -> None:
+        super().__init__()
+        self.network = nn.Sequential(*copy.deepcopy(students)).requires_grad_(False)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> Teacher:
+        return super().train(False)  # always with running statistics
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x)
+
+    @torch.no_grad()
+    def follow(self, momentum: float, *students: nn.Module) -> None:
+        """`teacher = momentum * teacher + (1 - momentum) * student`; integers are copied."""
+        own = self.network.state_dict().values()
+        new = nn.Sequential(*students).state_dict().values()
+        for mean, value in zip(own, new, strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value, 1 - momentum)
+            else:
+                mean.copy_(value)
+
+
+def rising(momentum: float, done: float) -> float:
+    """BYOL's schedule of a teacher's momentum: to 1 by a cosine, at this share of all steps."""
+    return 1 - (1 - momentum) * (math.cos(math.pi * done) + 1) / 2
 
 
 class Residual(nn.Module):

@@ -1,9 +1,10 @@
-"""The options that the commands share, and how an error looks to who typed one."""
+"""The options that commands share, each declared once, and how an error looks to who typed one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -12,61 +13,136 @@ import typer
 
 from sslkernels.train.errors import TrainError
 from sslkernels.train.images import SOURCES
+from sslkernels.train.optimizers import OptimizerName
+from sslkernels.train.pairs.table import GRAPHS, INTERACTIONS
 from sslkernels.train.text.corpus import STDLIB, SUFFIXES
 from sslkernels.train.views import Augment
 
 
-class Loss(str, Enum):
-    fused = "fused"
-    eager = "eager"
-
-
 class Precision(str, Enum):
+    """What the numbers are."""
+
     float64 = "float64"
     float32 = "float32"
     bf16 = "bf16"
 
 
-# Of all methods.
-Epochs = Annotated[int, typer.Option(help="Passes over the training data.")]
-BatchSize = Annotated[int, typer.Option(help="Examples per step.")]
-LearningRate = Annotated[float, typer.Option(help="Peak learning rate of AdamW.")]
-Seed = Annotated[int, typer.Option(help="Decides weights, data order and all that is drawn.")]
-LossOption = Annotated[Loss, typer.Option(help="eager: the dense definition.")]
-PrecisionOption = Annotated[
-    Precision, typer.Option(help="float64: for comparisons; bf16: autocast.")
-]
-Threads = Annotated[int | None, typer.Option(help="CPU threads; without it, torch's choice.")]
-Out = Annotated[Path, typer.Option(help="Folder for checkpoint and logs.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")]
-
-# Of methods that learn from images.
-ImageData = Annotated[
-    str,
-    typer.Option(
-        help=f"{', '.join(sorted(SOURCES))}, or a folder of IDX files named as those of MNIST."
-    ),
-]
-Count = Annotated[
-    int | None, typer.Option("--images", help="Train on the first so many; without it, on all.")
-]
-AugmentOption = Annotated[
-    Augment, typer.Option(help="torchvision: the same by its transforms, to compare with.")
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Fail on what cannot be read, rather than skip it.")
 ]
 
-# Of methods that learn from text.
-TextData = Annotated[
-    str,
-    typer.Option(
-        help=f"A folder of {', '.join(SUFFIXES)} files, or {STDLIB}: the sources of Python's "
-        "standard library."
-    ),
-]
-Megabytes = Annotated[float, typer.Option(help="Of more text than this, a sample is read.")]
-VocabSize = Annotated[int, typer.Option(help="Tokens, found by byte-pair encoding.")]
-Length = Annotated[int, typer.Option(help="Tokens of an example.")]
-Width = Annotated[int, typer.Option(help="Features of a token.")]
-Layers = Annotated[int, typer.Option(help="Transformer blocks.")]
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Of all methods."""
+
+    data: str
+    epochs: Annotated[int, typer.Option(help="Passes over the training data.")] = 100
+    batch_size: Annotated[int, typer.Option(help="Examples per step, of all processes.")] = 256
+    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3
+    optimizer: Annotated[OptimizerName, typer.Option(help="Which one.")] = OptimizerName.adamw
+    weight_decay: Annotated[float, typer.Option(help="Of the optimizer.")] = 1e-4
+    warmup: Annotated[
+        float, typer.Option(help="Share of the steps in which the learning rate rises.")
+    ] = 0.1
+    accumulate: Annotated[
+        int,
+        typer.Option(help="Micro-batches of a batch; contrastive losses still compare all of it."),
+    ] = 1
+    seed: Annotated[int, typer.Option(help="Decides weights, data order and all draws.")] = 0
+    precision: Annotated[
+        Precision, typer.Option(help="float64: for comparisons; bf16: autocast.")
+    ] = Precision.float32
+    compile: Annotated[bool, typer.Option("--compile", help="By torch.compile.")] = False
+    channels_last: Annotated[
+        bool, typer.Option("--channels-last", help="Memory format of convolutions.")
+    ] = False
+    watch_every: Annotated[
+        int, typer.Option(help="Epochs between measurements while it trains.")
+    ] = 10
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads; without it, torch's choice.")
+    ] = None
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for checkpoint and logs; runs/METHOD without it.")
+    ] = None
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")
+    ] = False
+    smoke: Annotated[
+        bool,
+        typer.Option("--smoke", help="A minute at most: little data, few epochs, whatever is set."),
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions(RunOptions):
+    """Of methods that learn from images."""
+
+    data: Annotated[
+        str,
+        typer.Option(
+            help=f"{', '.join(sorted(SOURCES))}, a folder of IDX files named as those of MNIST, or "
+            "a folder of pictures, with a subfolder for each class."
+        ),
+    ] = "digits"
+    images: Annotated[
+        int | None, typer.Option(help="Train on the first so many; without it, on all.")
+    ] = None
+    size: Annotated[int, typer.Option(help="Side that pictures are resized to.")] = 32
+    strict: Strict = False
+    augment: Annotated[
+        Augment, typer.Option(help="torchvision: the same by its transforms, to compare with.")
+    ] = Augment.sslkernels
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextOptions(RunOptions):
+    """Of methods that learn from text."""
+
+    data: Annotated[
+        str,
+        typer.Option(
+            help=f"A folder of {', '.join(SUFFIXES)} files, or {STDLIB}: the sources of Python's "
+            "standard library."
+        ),
+    ] = STDLIB
+    megabytes: Annotated[float, typer.Option(help="Of more text than this, a sample is read.")] = (
+        4.0
+    )
+    vocab_size: Annotated[int, typer.Option(help="Tokens, found by byte-pair encoding.")] = 2048
+    length: Annotated[int, typer.Option(help="Tokens of an example.")] = 64
+    width: Annotated[int, typer.Option(help="Features of a token.")] = 128
+    layers: Annotated[int, typer.Option(help="Transformer blocks.")] = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioOptions(RunOptions):
+    """Of methods that learn from sounds."""
+
+    data: Annotated[
+        str,
+        typer.Option(
+            help="A folder of WAV files, with a subfolder for each class, or digits: synthetic "
+            "sounds made of scikit-learn's digits."
+        ),
+    ] = "digits"
+    strict: Strict = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairOptions(RunOptions):
+    """Of methods that learn from pairs."""
+
+    data: Annotated[
+        str,
+        typer.Option(
+            help=f"A CSV file with a header and pairs in its first two columns, or "
+            f"{', '.join(sorted(INTERACTIONS))} (interactions, synthetic: the pixels that a digit "
+            f"fills), or {', '.join(sorted(GRAPHS))} (a graph: the imports of Python's library)."
+        ),
+    ]
+    strict: Strict = False
 
 
 @contextmanager
@@ -78,5 +154,5 @@ def one_line_errors() -> Iterator[None]:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
-        typer.echo("stopped; the same command with --resume goes on from the last epoch", err=True)
+        typer.echo("stopped; the same command with --resume goes on from the last save", err=True)
         raise typer.Exit(130) from None

@@ -2,90 +2,171 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import torch
+
+from sslkernels import show_grid
 from sslkernels.train import images
+from sslkernels.train.audio import sounds
+from sslkernels.train.audio.examples import Waves
+from sslkernels.train.data import moved
 from sslkernels.train.errors import TrainError
 from sslkernels.train.evaluate import evaluate as evaluate_features
-from sslkernels.train.methods.bert import Bert
-from sslkernels.train.methods.gpt import Gpt
-from sslkernels.train.methods.simclr import SimCLR
+from sslkernels.train.evaluate import features, knn_accuracy, knn_of
+from sslkernels.train.pairs import table
+from sslkernels.train.pairs.examples import Rows, auc, popularity, recall
 from sslkernels.train.run import Task
-from sslkernels.train.text.examples import Pairs, Windows
+from sslkernels.train.text.score import TextMethod
 from sslkernels.train.text.score import evaluate as evaluate_tokens
-from sslkernels.train.text.tokens import Tokens
+from sslkernels.train.text.tokens import load as load_tokens
 from sslkernels.train.transformer import Size
-from sslkernels.train.views import Augment, Views, small_grey
+from sslkernels.train.views import Drawn, Views
+
+if TYPE_CHECKING:
+    from sslkernels.train.methods.image import ImageMethod
+    from sslkernels.train.options import AudioOptions, ImageOptions, PairOptions, TextOptions
 
 HELD_OUT_SEED = 0  # the same masks and pairs for every run, whatever its seed
+WATCHED = 2000  # held-out images that are measured while a run goes on; five times as many known
 
 
-def simclr(
-    name: str, count: int | None, *, temperature: float, loss: str, seed: int, augment: Augment
-) -> Task[Tensor]:
-    """SimCLR on images, or the first `count` of them, measured by its features."""
-    data = images.load(name)
-    data = data if count is None else data.first(count)
-    channels, height, width = data.train.shape[1:]
-    views = Views(data.train, small_grey((height, width)), seed=seed, augment=augment)
-    method = SimCLR(channels, temperature=temperature, loss=loss)
+def image(kind: type[ImageMethod[Any]], options: ImageOptions, own: dict[str, Any]) -> Task[Any]:
+    """A method of images, measured by its features, and by what it measures itself."""
+    data = images.load(options.data, size=options.size, strict=options.strict)
+    data = data if options.images is None else data.first(options.images)
+    method = kind.made_for(data.facts, **own)
+    policies = kind.views(tuple(data.facts["shape"]))
+    try:
+        views = Views(data.train, policies, seed=options.seed, augment=options.augment)
+    except ValueError as error:
+        raise TrainError(str(error)) from error
+    # No classes, no accuracy.
+    classes = bool(data.names) and len(data.train_labels.unique()) > 1
+    drawn: Any = Drawn(views, data.train_labels, method.numbers) if method.drawn else views
 
+    @torch.no_grad()
     def evaluate() -> dict[str, str]:
+        shown = {name: f"{value:.1%}" for name, value in method.measures(data).items()}
+        if not classes:
+            return shown
         accuracy = evaluate_features(method.encoder, data)
         return {
             "kNN (k = 20, cosine)": f"{accuracy.knn:.1%}",
             "linear probe": f"{accuracy.linear:.1%}",
+            **shown,
         }
 
-    title = f"Accuracy on {len(data.test)} held-out images"
-    return Task(method, views, evaluate, title, {"images": data.fingerprint})
+    def watch() -> Mapping[str, float]:
+        return {} if not classes else {"kNN": knn_of(method.encoder, data, WATCHED)}
 
+    def show(path: Path) -> None:
+        if data.train.shape[1] in (1, 3):
+            count = min(8, len(data.train))
+            made = views.batch(torch.arange(count), 0)
+            show_grid(data.train[:count], made, policies, path, zoom=max(1, 96 // made.shape[-1]))
 
-def bert(tokens: Tokens, size: Size, *, seed: int, loss: str) -> Task[dict[str, Tensor]]:
-    """BERT on text, measured by masked tokens and next sentences.
-
-    Raises:
-        TrainError: too few documents are long enough for a pair.
-    """
-
-    def pairs(documents: list[Tensor], seed: int) -> Pairs:
-        return Pairs(documents, length=size.length, vocab_size=tokens.vocab_size, seed=seed)
-
-    train, test = pairs(tokens.train, seed), pairs(tokens.test, HELD_OUT_SEED)
-    method = Bert(tokens.vocab_size, size, loss=loss)
-
-    def evaluate() -> dict[str, str]:
-        score = evaluate_tokens(method, test)
-        return {
-            "perplexity of masked tokens": f"{score.perplexity:,.1f}",
-            "masked tokens guessed": f"{score.accuracy:.1%}",
-            "next sentence told from a random one": f"{score.pair_accuracy:.1%}",
-        }
-
-    title = f"{len(test)} held-out pairs of segments"
-    return Task(method, train, evaluate, title, tokens.identity, tokens.files, (tokens.note,))
-
-
-def gpt(tokens: Tokens, size: Size, *, loss: str) -> Task[dict[str, Tensor]]:
-    """GPT on text, measured by next tokens.
-
-    Raises:
-        TrainError: the held-out text is shorter than a window.
-    """
-    train, test = (
-        Windows(documents, length=size.length) for documents in (tokens.train, tokens.test)
+    return Task(
+        method,
+        drawn,
+        evaluate,
+        f"Accuracy on {len(data.test)} held-out images",
+        identity={"images": data.fingerprint, "augment": options.augment.value, **data.facts},
+        notes=(data.note,) if data.note else (),
+        watch=watch,
+        show=show,
     )
-    if not len(test):
-        held_out = sum(map(len, tokens.test))
-        raise TrainError(f"length is {size.length}, but only {held_out} tokens are held out")
-    method = Gpt(tokens.vocab_size, size, loss=loss)
+
+
+def text(kind: type[Any], options: TextOptions, own: dict[str, Any]) -> Task[Any]:
+    """A method of text, measured by the tokens it guesses, and what else it tells."""
+    size = Size(options.length, options.width, options.layers)
+    resumed = options.out if options.resume else None
+    tokens = load_tokens(options.data, options.megabytes, options.vocab_size, resume_from=resumed)
+    method: TextMethod = kind(tokens.vocab_size, size, **own)
+    train, test = kind.examples(tokens, size, options.seed, HELD_OUT_SEED)
 
     def evaluate() -> dict[str, str]:
-        score = evaluate_tokens(method, test)
+        return kind.shown(evaluate_tokens(method, test))
+
+    return Task(
+        method,
+        train,
+        evaluate,
+        f"{len(test)} held-out {test.unit} of {size.length} tokens",
+        identity={**vars(size), "vocab_size": options.vocab_size, **tokens.identity},
+        files=tokens.files,
+        notes=(tokens.note,),
+    )
+
+
+def audio(kind: type[Any], options: AudioOptions, own: dict[str, Any]) -> Task[Any]:
+    """A method of sounds, measured by the hidden frames it tells apart, and by its features."""
+    data = sounds.load(options.data, strict=options.strict)
+    method = kind(**own)
+    train, test = (
+        Waves(part, numbers=kind.numbers, seed=seed)
+        for part, seed in ((data.train, options.seed), (data.test, HELD_OUT_SEED))
+    )
+
+    @torch.no_grad()
+    def evaluate() -> dict[str, str]:
+        weight = next(method.parameters())
+        batch = moved(test.batch(torch.arange(len(test)), 0), weight.device, weight.dtype)
+        shown = {"hidden frames told apart": f"{method.compared(batch)[1].item():.1%}"}
+        if len(data.names) > 1:
+            known, asked = (features(method.encoder, x, 256) for x in (data.train, data.test))
+            knn = knn_accuracy(known, data.train_labels, asked, data.test_labels)
+            shown["kNN (k = 20, cosine)"] = f"{knn:.1%}"
+        return shown
+
+    return Task(
+        method,
+        train,
+        evaluate,
+        f"{len(test)} held-out sounds",
+        identity={"sounds": data.fingerprint},
+        notes=(data.note,) if data.note else (),
+    )
+
+
+def recommender(kind: type[Any], options: PairOptions, own: dict[str, Any]) -> Task[Any]:
+    """A method of users and items, measured by the held-out items among its best ten."""
+    pairs = table.load(options.data, table.INTERACTIONS, same=False, strict=options.strict)
+    method = kind(pairs, **own)
+
+    @torch.no_grad()
+    def evaluate() -> dict[str, str]:
         return {
-            "perplexity": f"{score.perplexity:,.1f}",
-            "next tokens guessed": f"{score.accuracy:.1%}",
+            "recall at 10": f"{recall(method.scores(pairs), pairs, 10):.1%}",
+            "the same by popularity": f"{recall(popularity(pairs), pairs, 10):.1%}",
         }
 
-    title = f"{len(test)} held-out windows of {size.length} tokens"
-    return Task(method, train, evaluate, title, tokens.identity, tokens.files, (tokens.note,))
+    return _of_pairs(method, pairs, evaluate, "interactions")
+
+
+def graph(kind: type[Any], options: PairOptions, own: dict[str, Any]) -> Task[Any]:
+    """A method of a graph's links, measured by held-out ones against random pairs."""
+    pairs = table.load(options.data, table.GRAPHS, same=True, strict=options.strict)
+    method = kind(pairs, **own)
+
+    @torch.no_grad()
+    def evaluate() -> dict[str, str]:
+        return {"AUC of links against random pairs": f"{auc(method.scores(pairs), pairs):.3f}"}
+
+    return _of_pairs(method, pairs, evaluate, "links")
+
+
+def _of_pairs(
+    method: Any, pairs: table.Pairs, evaluate: Callable[[], dict[str, str]], what: str
+) -> Task[Any]:
+    return Task(
+        method,
+        Rows(pairs.train),
+        evaluate,
+        f"{len(pairs.test)} held-out {what}",
+        identity={"pairs": pairs.fingerprint},
+        notes=(pairs.note,),
+    )

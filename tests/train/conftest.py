@@ -22,8 +22,9 @@ from sslkernels.train import loop
 from sslkernels.train.cli import app
 from sslkernels.train.images import digits
 from sslkernels.train.logging import RunLog, read_csv
-from sslkernels.train.loop import Settings, fit
+from sslkernels.train.loop import fit
 from sslkernels.train.methods.simclr import SimCLR
+from sslkernels.train.settings import Settings
 from sslkernels.train.views import Augment, Views, small_grey
 
 
@@ -65,7 +66,7 @@ def train(images: torch.Tensor) -> Callable[..., tuple[SimCLR, list[dict[str, st
         augment: Augment = Augment.sslkernels,
     ):
         torch.manual_seed(settings.seed)
-        method = SimCLR(1, **settings.options)
+        method = SimCLR((1, 8, 8), **settings.options)
         fit(
             method,
             Views(images[:count], small_grey((8, 8)), seed=settings.seed, augment=augment),

@@ -39,7 +39,10 @@ def test_a_run_learns_shows_its_result_and_leaves_its_files(text_run, tmp_path):
     assert list(read_csv(out / "metrics.csv")[0]) == COLUMNS
     assert {path.name for path in out.iterdir()} == {
         "checkpoint.pt",
+        "curves.png",
+        "measures.csv",
         "metrics.csv",
+        "summary.md",
         "tensorboard",
         "tokenizer.json",
     }

@@ -13,10 +13,9 @@ from sslkernels.train.errors import TrainError
 SETTINGS = {"method": "simclr", "lr": 0.1}
 
 
-def state(epoch: int = 1) -> Checkpoint:
+def state(step: int = 5) -> Checkpoint:
     weights = {"w": torch.arange(1000.0)}
-    rng = torch.get_rng_state()
-    return Checkpoint(SETTINGS, epoch, 5 * epoch, weights, {}, {}, rng, rng)
+    return Checkpoint(SETTINGS, step, weights, {}, {}, [torch.get_rng_state()])
 
 
 @pytest.fixture
@@ -28,7 +27,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_what_is_saved_is_loaded_and_nothing_else_is_left(path: Path):
     loaded = checkpoint.load(path, SETTINGS)
-    assert (loaded.epoch, loaded.step, loaded.settings) == (1, 5, SETTINGS)
+    assert (loaded.step, loaded.settings) == (5, SETTINGS)
     assert torch.equal(loaded.model["w"], torch.arange(1000.0))
     assert list(path.parent.iterdir()) == [path]
 
@@ -54,7 +53,7 @@ def test_no_file(tmp_path: Path):
 
 def test_other_version(path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(checkpoint, "VERSION", checkpoint.VERSION + 1)
-    with pytest.raises(TrainError, match="is of version 1, this program reads version 2"):
+    with pytest.raises(TrainError, match="is of version 2, this program reads version 3"):
         checkpoint.load(path, SETTINGS)
 
 
@@ -78,6 +77,6 @@ def test_a_failed_save_keeps_the_old_file(
 
     monkeypatch.setattr(torch, "save", full_disk)
     with pytest.raises(TrainError, match="cannot save"):
-        checkpoint.save(path, state(epoch=2))
-    assert checkpoint.load(path, SETTINGS).epoch == 1
+        checkpoint.save(path, state(step=10))
+    assert checkpoint.load(path, SETTINGS).step == 5
     assert list(path.parent.iterdir()) == [path]

@@ -6,9 +6,9 @@ import torch
 from sslkernels.losses.nt_xent import reference
 from sslkernels.train.evaluate import evaluate
 from sslkernels.train.images import digits
-from sslkernels.train.loop import warmup_cosine
 from sslkernels.train.methods import simclr
 from sslkernels.train.methods.simclr import SimCLR
+from sslkernels.train.optimizers import warmup_cosine
 from sslkernels.train.views import Augment
 
 
@@ -22,7 +22,7 @@ def without_rate(rows):
 
 def test_a_short_run_improves_the_features(train, settings, tmp_path):
     torch.manual_seed(0)
-    before = evaluate(SimCLR(1).encoder, digits())
+    before = evaluate(SimCLR((1, 8, 8)).encoder, digits())
     method, rows = train(settings(epochs=10, batch_size=256), tmp_path, count=1437)
     after = evaluate(method.encoder, digits())
     assert losses(rows)[-5:].mean() < losses(rows)[:5].mean() - 1

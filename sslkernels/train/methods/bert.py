@@ -6,14 +6,18 @@ guessed from those around them, and of two segments it must be said whether one 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import sslkernels
+from sslkernels.train.arguments import Loss, LossOption
+from sslkernels.train.text.examples import Pairs
 from sslkernels.train.text.score import Score, TextMethod, token_score
+from sslkernels.train.text.tokens import Tokens
 from sslkernels.train.transformer import Size, Transformer, initialise
 
 
@@ -36,7 +40,9 @@ class Bert(TextMethod):
 
     encoder: Transformer
 
-    def __init__(self, vocab_size: int, size: Size, *, loss: str = "fused") -> None:
+    defaults: ClassVar[Mapping[str, Any]] = {"epochs": 4, "batch_size": 32, "lr": 1e-3}
+
+    def __init__(self, vocab_size: int, size: Size, *, loss: LossOption = Loss.fused) -> None:
         super().__init__()
         width = size.width
         self.encoder = Transformer(vocab_size, size, causal=False, segments=2)
@@ -48,12 +54,33 @@ class Bert(TextMethod):
         self.next.apply(initialise)
         self.criterion = LOSSES[loss]
 
+    @staticmethod
+    def examples(tokens: Tokens, size: Size, seed: int, test_seed: int) -> tuple[Pairs, Pairs]:
+        """Pairs of segments, to train on and held out.
+
+        Raises:
+            TrainError: too few documents are long enough for a pair.
+        """
+        options = {"length": size.length, "vocab_size": tokens.vocab_size}
+        return (
+            Pairs(tokens.train, seed=seed, **options),
+            Pairs(tokens.test, seed=test_seed, **options),
+        )
+
+    @staticmethod
+    def shown(score: Score) -> dict[str, str]:
+        return {
+            "perplexity of masked tokens": f"{score.perplexity:,.1f}",
+            "masked tokens guessed": f"{score.accuracy:.1%}",
+            "next sentence told from a random one": f"{score.pair_accuracy:.1%}",
+        }
+
     def features(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """What tokens are guessed from [B, S, D], and the logits of the next sentence [B, 2]."""
         hidden = self.encoder(batch["ids"], batch["segments"], batch["real"])
         return self.transform(hidden), self.next(hidden[:, 0])
 
-    def forward(self, batch: dict[str, Tensor], /) -> Tensor:
+    def forward(self, batch: dict[str, Tensor], /, turn: str = "loss") -> Tensor:
         hidden, following = self.features(batch)
         masked = self.criterion(hidden, self.encoder.tokens.weight, batch["labels"], bias=self.bias)
         return masked + sslkernels.next_sentence_loss(following, batch["random"])

@@ -7,7 +7,6 @@ images of the batch. The encoder is kept, the head is thrown away.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,14 +14,15 @@ from torch import Tensor
 
 import sslkernels
 from sslkernels.losses.nt_xent import reference
-from sslkernels.train.errors import TrainError
-from sslkernels.train.methods import Method
+from sslkernels.train.arguments import Loss, LossOption, Temperature, positive
+from sslkernels.train.methods.image import SiameseMethod
 from sslkernels.train.models import projection_head, small_convnet
+from sslkernels.train.views import Shape
 
 LOSSES: dict[str, Callable[..., Any]] = {"fused": sslkernels.nt_xent, "eager": reference}
 
 
-class SimCLR(Method[Tensor]):
+class SimCLR(SiameseMethod):
     """forward: two views of each image [2, B, C, H, W] -> the NT-Xent loss of these 2B.
 
     Args:
@@ -32,16 +32,19 @@ class SimCLR(Method[Tensor]):
         TrainError: a temperature that is not positive and finite.
     """
 
-    def __init__(self, channels: int, *, temperature: float = 0.2, loss: str = "fused") -> None:
+    def __init__(
+        self, shape: Shape, *, temperature: Temperature = 0.2, loss: LossOption = Loss.fused
+    ) -> None:
         super().__init__()
-        if not (math.isfinite(temperature) and temperature > 0):
-            raise TrainError(f"temperature is {temperature}, must be positive and finite")
-        self.encoder, features = small_convnet(channels)
+        self.temperature = positive("temperature", temperature)
+        self.encoder, features = small_convnet(shape[0])
         self.head = projection_head(features, hidden=features, out=64)
-        self.temperature = temperature
         self.criterion = LOSSES[loss]
 
-    def forward(self, views: Tensor, /) -> Tensor:
+    def encode(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         # One pass for both views: batch normalisation sees them together.
-        z1, z2 = self.head(self.encoder(views.flatten(0, 1))).chunk(2)
-        return self.criterion(z1, z2, self.temperature)
+        z1, z2 = self.head(self.encoder(batch.flatten(0, 1))).chunk(2)
+        return z1, z2
+
+    def compare(self, *rows: Tensor) -> Tensor:
+        return self.criterion(*rows, self.temperature, **self.across)

@@ -12,6 +12,8 @@ from torch import Tensor
 import sslkernels
 from sslkernels.train.data import Examples, moved
 from sslkernels.train.methods import Method
+from sslkernels.train.text.tokens import Tokens
+from sslkernels.train.transformer import Size
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,18 @@ class Score:
 
 class TextMethod(Method[dict[str, Tensor]]):
     """A method whose examples are text, and which can say how well it guesses tokens."""
+
+    @staticmethod
+    @abstractmethod
+    def examples(
+        tokens: Tokens, size: Size, seed: int, test_seed: int
+    ) -> tuple[Examples[dict[str, Tensor]], Examples[dict[str, Tensor]]]:
+        """What is trained on, and what is held out."""
+
+    @staticmethod
+    @abstractmethod
+    def shown(score: Score) -> dict[str, str]:
+        """What a score says, by name."""
 
     @abstractmethod
     def score(self, batch: dict[str, Tensor]) -> Score:

@@ -1,0 +1,45 @@
+"""Options of methods: how the command line shows them, and what they may be."""
+
+from __future__ import annotations
+
+import math
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+from sslkernels.train.errors import TrainError
+
+
+class Loss(str, Enum):
+    """Which implementation of a loss."""
+
+    fused = "fused"
+    eager = "eager"
+
+
+LossOption = Annotated[Loss, typer.Option(help="eager: the dense definition.")]
+Temperature = Annotated[float, typer.Option(help="Temperature of the loss.")]
+Momentum = Annotated[float, typer.Option(help="Of the teacher, a moving average.")]
+QueueSize = Annotated[int, typer.Option(help="Keys of past batches that are kept.")]
+
+
+def positive(name: str, value: float) -> float:
+    """Raises TrainError unless the value is positive and finite."""
+    if not (math.isfinite(value) and value > 0):
+        raise TrainError(f"{name} is {value}, must be positive and finite")
+    return value
+
+
+def share(name: str, value: float) -> float:
+    """Raises TrainError unless 0 <= value <= 1."""
+    if not 0 <= value <= 1:
+        raise TrainError(f"{name} is {value}, must be in 0..1")
+    return value
+
+
+def at_least(name: str, value: int, lowest: int) -> int:
+    """Raises TrainError if the value is below the lowest."""
+    if value < lowest:
+        raise TrainError(f"{name} is {value}, must be at least {lowest}")
+    return value

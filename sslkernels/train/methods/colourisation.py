@@ -1,0 +1,71 @@
+"""Colorful Image Colorization.
+
+Zhang, Isola, Efros, 2016 (arXiv 1603.08511). The encoder sees an image in grey, and the colour of
+each pixel is to be told, as one of 64 classes: 8 x 8 bins of the two colour differences of YCbCr,
+where the paper has 313 of Lab.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sslkernels.train.errors import TrainError
+from sslkernels.train.images import Images
+from sslkernels.train.methods.image import PixelMethod
+from sslkernels.train.models import small_convnet
+from sslkernels.train.views import Shape
+
+BINS = 8  # of either difference
+SPREAD = 0.25  # differences beyond this, of 0.5, are put in the outer bins
+
+
+class Colourisation(PixelMethod):
+    """forward: one view of each image [1, B, 3, H, W] -> the cross entropy of its pixels' colours.
+
+    Raises:
+        TrainError: images without colour.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        if shape[0] != 3:
+            raise TrainError(f"images have {shape[0]} channel: colourisation wants 3, as in photos")
+        network, features = small_convnet(1)
+        self.encoder = nn.Sequential(Grey(), *network)
+        self.head = nn.Conv2d(features, BINS**2, 1)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """[B, 3, H, W] -> [B, 64, H, W]."""
+        maps = self.head(self.encoder[:-2](images))  # before the mean over the image
+        return F.interpolate(maps, images.shape[2:], mode="bilinear")
+
+    def forward(self, batch: dict[str, Tensor], /, turn: str = "loss") -> Tensor:
+        images = batch["views"][0]
+        return F.cross_entropy(self.logits(images), colours(images))
+
+    @torch.no_grad()
+    def measures(self, data: Images) -> dict[str, float]:
+        right = total = 0
+        for part in data.test.split(256):
+            images = part.to(self.head.weight) / 255
+            guess, truth = self.logits(images).argmax(1), colours(images)
+            right, total = right + int((guess == truth).sum()), total + truth.numel()
+        return {"pixels coloured rightly": right / total}
+
+
+class Grey(nn.Module):
+    """The luma of BT.601, [B, 3, H, W] -> [B, 1, H, W]."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        weights = images.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
+        return (images * weights).sum(1, keepdim=True)
+
+
+def colours(images: Tensor) -> Tensor:
+    """The class of every pixel: [B, 3, H, W] in [0, 1] -> int64 [B, H, W]."""
+    luma = Grey()(images)[:, 0]
+    blue, red = (images[:, 2] - luma) / 1.772, (images[:, 0] - luma) / 1.402
+    bins = [((x / SPREAD + 1) / 2 * BINS).long().clamp(0, BINS - 1) for x in (blue, red)]
+    return bins[0] * BINS + bins[1]

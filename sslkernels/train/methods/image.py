@@ -1,0 +1,60 @@
+"""What methods that learn from images have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor
+from typing_extensions import Self
+
+from sslkernels import AugmentPolicy
+from sslkernels.train.data import Batch
+from sslkernels.train.methods import Contrastive, Method
+from sslkernels.train.views import Shape, plain, small
+
+if TYPE_CHECKING:
+    from sslkernels.train.images import Images
+
+
+class ImageMethod(Method[Batch]):
+    """A method of images; its constructor takes the shape (channels, height, width) of a view.
+
+    The encoder is [B, C, H, W] -> features [B, D], for images of any size unless it is a ViT.
+
+    Attributes:
+        numbers: how many uniform numbers it wants for each image. A batch of methods that want
+            them, or labels, is a dict, see `views.Drawn`; else it is the views alone.
+        drawn: is a batch such a dict?
+    """
+
+    numbers: int = 0
+    drawn: ClassVar[bool] = False
+
+    @classmethod
+    def views(cls, shape: Shape) -> tuple[AugmentPolicy, ...]:
+        """What each view is drawn from: two alike, unless a method says otherwise."""
+        return (small(shape),) * 2
+
+    @classmethod
+    def made_for(cls, facts: Mapping[str, Any], **options: Any) -> Self:
+        """A method for images of which this is known: see `images.Images.facts`."""
+        return cls(tuple(facts["shape"]), **options)
+
+    def measures(self, data: Images) -> dict[str, float]:
+        """What the method itself can say about the held-out images, by name, beside accuracy."""
+        return {}
+
+
+class SiameseMethod(ImageMethod[Tensor], Contrastive[Tensor]):
+    """Two views of each image [2, B, C, H, W], encoded together and compared."""
+
+
+class PixelMethod(ImageMethod[dict[str, Tensor]]):
+    """One view of each image, cropped but not recoloured, whose pixels or places are to be told."""
+
+    drawn = True
+
+    @classmethod
+    def views(cls, shape: Shape) -> tuple[AugmentPolicy, ...]:
+        return (plain(shape),)

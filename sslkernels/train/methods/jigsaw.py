@@ -1,0 +1,55 @@
+"""Jigsaw: Unsupervised Learning of Visual Representations by Solving Jigsaw Puzzles.
+
+Noroozi, Favaro, 2016 (arXiv 1603.09246). An image is cut into tiles, which are shuffled and encoded
+one by one; it must be said in which of some orders they lie. The paper has 3 x 3 tiles and a choice
+of orders; here there are 2 x 2, since the images are small, and all 24 orders.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sslkernels.train.errors import TrainError
+from sslkernels.train.methods.image import PixelMethod
+from sslkernels.train.models import small_convnet
+from sslkernels.train.views import Shape
+
+TILES = 4
+ORDERS = torch.tensor(list(itertools.permutations(range(TILES))))
+
+
+class Jigsaw(PixelMethod):
+    """forward: one view of each image [1, B, C, H, W] -> the cross entropy of its tiles' order.
+
+    Raises:
+        TrainError: sides that are odd, or shorter than 4.
+    """
+
+    numbers = 1  # the order
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        channels, *size = shape
+        if min(size) < 4 or any(side % 2 for side in size):
+            raise TrainError(
+                f"images are {size[0]} x {size[1]}: jigsaw wants even sides, at least 4"
+            )
+        self.encoder, features = small_convnet(channels)
+        # What lies where counts: the features of the tiles side by side, not their sum.
+        self.head = nn.Sequential(
+            nn.Linear(TILES * features, features), nn.ReLU(), nn.Linear(features, len(ORDERS))
+        )
+
+    def forward(self, batch: dict[str, Tensor], /, turn: str = "loss") -> Tensor:
+        images = batch["views"][0]
+        order = (batch["uniform"][:, 0] * len(ORDERS)).long()
+        tiles = torch.stack([x for rows in images.chunk(2, 2) for x in rows.chunk(2, 3)], 1)
+        shuffled = tiles.gather(
+            1, ORDERS.to(order.device)[order].view(-1, TILES, 1, 1, 1).expand_as(tiles)
+        )
+        features = self.encoder(shuffled.flatten(0, 1)).unflatten(0, (-1, TILES))
+        return F.cross_entropy(self.head(features.flatten(1)), order)

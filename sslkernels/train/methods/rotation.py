@@ -1,0 +1,39 @@
+"""RotNet: Unsupervised Representation Learning by Predicting Image Rotations.
+
+Gidaris, Singh, Komodakis, 2018 (arXiv 1803.07728). Every image is shown in its four rotations, and
+it must be said which one each is.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sslkernels.train.errors import TrainError
+from sslkernels.train.methods.image import PixelMethod
+from sslkernels.train.models import small_convnet
+from sslkernels.train.views import Shape
+
+TURNS = 4
+
+
+class Rotation(PixelMethod):
+    """forward: one view of each image [1, B, C, H, W], of equal sides -> the cross entropy of 4B.
+
+    Raises:
+        TrainError: sides that differ.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        if shape[1] != shape[2]:
+            raise TrainError(f"images are {shape[1]} x {shape[2]}: rotation wants equal sides")
+        self.encoder, features = small_convnet(shape[0])
+        self.head = nn.Linear(features, TURNS)
+
+    def forward(self, batch: dict[str, Tensor], /, turn: str = "loss") -> Tensor:
+        images = batch["views"][0]
+        rotated = torch.cat([images.rot90(k, (2, 3)) for k in range(TURNS)])
+        truth = torch.arange(TURNS, device=images.device).repeat_interleave(len(images))
+        return F.cross_entropy(self.head(self.encoder(rotated)), truth)

@@ -1,0 +1,1 @@
+"""Pairs as training data: who took what, and what is linked to what."""

@@ -1,0 +1,81 @@
+"""Folders of pictures, decoded by Pillow in threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sslkernels.train.errors import TrainError, require
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+THREADS = 8
+NAMED = 3  # unreadable pictures that a message names; it counts the others
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """uint8 [N, C, size, size], C of 1 where all are grey, else 3; int64 [N]; class names."""
+
+    images: Tensor
+    labels: Tensor
+    names: tuple[str, ...]
+    note: str
+
+
+def read(folder: Path, size: int, *, strict: bool) -> Pictures:
+    """All pictures below a folder; those in a subfolder are of the class of its name.
+
+    Raises:
+        TrainError: no pictures, or none that can be read; with strict, one that cannot; size below
+            4; Pillow is not installed.
+    """
+    if size < 4:
+        raise TrainError(f"size is {size}, must be at least 4")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise TrainError(f"no pictures in {folder}: {', '.join(SUFFIXES)} files are read")
+    image = require("PIL.Image", "Pillow")
+    with ThreadPoolExecutor(THREADS) as pool:
+        decoded = [*pool.map(lambda path: decode(path, size, image.open), paths)]
+    bad = [f"{p} ({x})" for p, x in zip(paths, decoded, strict=True) if isinstance(x, str)]
+    named = "; ".join(bad[:NAMED]) + (f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else "")
+    if bad and strict:
+        raise TrainError(f"{len(bad)} of {len(paths)} pictures cannot be read: {named}")
+    kept = [(p, x) for p, x in zip(paths, decoded, strict=True) if isinstance(x, Tensor)]
+    if not kept:
+        raise TrainError(f"none of {len(paths)} pictures in {folder} can be read: {named}")
+    classes = [path.relative_to(folder).parts[0] for path, _ in kept]
+    flat = any(path.parent == folder for path, _ in kept)
+    names = () if flat else tuple(sorted({*classes}))
+    channels = max(len(x) for _, x in kept)
+    return Pictures(
+        torch.stack([x.expand(channels, -1, -1) for _, x in kept]),
+        torch.tensor([0 if flat else names.index(name) for name in classes]),
+        names,
+        f"{len(bad)} of {len(paths)} pictures skipped: {named}" if bad else "",
+    )
+
+
+def decode(path: Path, size: int, open_image: Callable[[Path], Any]) -> Tensor | str:
+    """The square in its middle, resized: uint8 [C, size, size]; or why it cannot be read."""
+    try:
+        with open_image(path) as opened:
+            grey = opened.mode in ("1", "L", "LA", "I", "I;16", "F")
+            image = opened.convert("L" if grey else "RGB")
+        side = min(image.size)
+        left, top = ((length - side) // 2 for length in image.size)
+        box = (left, top, left + side, top + side)
+        image = image.crop(box).resize((size, size), resample=2)  # bilinear, antialiased
+        pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+        return pixels.view(size, size, -1).permute(2, 0, 1).contiguous()
+    # Decoders raise almost anything on what is no picture.
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else ""
+        known = not reason or str(path) in reason  # the message names the path itself
+        return type(error).__name__ if known else f"{type(error).__name__}: {reason}"
