@@ -19,6 +19,7 @@ from sslkernels.operators import (
     apply_in_backward,
     complete_native,
     define_chunked,
+    define_triton,
     second_order,
 )
 from sslkernels.similarity import chunked_pairs, reference
@@ -135,4 +136,12 @@ define_chunked(
 backends.add(
     "pair_terms",
     lambda: complete_native(pair_terms_forward=_fake_forward, pair_terms_backward=_fake_backward),
+)
+backends.add_triton(
+    ("pair_terms",),
+    lambda: define_triton(
+        "sslkernels.similarity.triton.operators",
+        pair_terms_forward=_fake_forward,
+        pair_terms_backward=_fake_backward,
+    ),
 )
