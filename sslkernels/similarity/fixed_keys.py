@@ -39,7 +39,8 @@ def fixed_keys_logsumexp(
 
     The [M, n] logits are never stored. The gradients come from the forward: 2 matrix products,
     logits and the keys that each row expects under its softmax, from one exponential of each logit
-    where one shift of the exponents serves all; else 3. Without a gradient 1. Arguments are not
+    where one shift of the exponents serves all, and on a GPU where rows are narrow enough for the
+    registers; else 3. Without a gradient 1. Arguments are not
     checked here.
 
     Args:

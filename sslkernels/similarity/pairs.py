@@ -40,8 +40,8 @@ def pair_terms(q: Tensor, k: Tensor, scale: float | Tensor, first: int = 0) -> P
     The [M, n] logits are never stored. Differentiable once in q, k and scale, through every term.
     4 matrix products for both directions: logits; logits again and two gradients. Where one shift
     of the exponents serves all rows and columns, an exponential serves both its row and its column;
-    else (logits that are wide apart, as of a scale of 200 and more) the first product is made
-    three times. Arguments are not checked here.
+    else (logits that are wide apart, as of a scale of 200 and more) each takes its own, and on a
+    CPU the first product is made three times. Arguments are not checked here.
 
     Args:
         q: [M, D].
