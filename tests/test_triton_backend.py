@@ -50,8 +50,15 @@ class TestReasons:
         assert reason == "they take float32, bfloat16 and float16, not float64"
 
     def test_operator_without_kernels(self):
-        reason = backends.why_not("sigmoid_loss_sum", "triton", torch.ones(1))
-        assert reason == "sigmoid_loss_sum has no Triton kernels"
+        reason = backends.why_not("softplus_sum", "triton", torch.ones(1))
+        assert reason == "softplus_sum has no Triton kernels"
+
+    @pytest.mark.parametrize(
+        "op", ["logsumexp", "logit_terms", "fixed_keys", "clip_loss", "siglip_loss"]
+    )
+    def test_operators_with_kernels(self, op):
+        """A CPU tensor is then the only thing in the way."""
+        assert backends.why_not(op, "triton", torch.ones(1)) == "the tensor is on cpu"
 
     def test_triton_is_missing(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "triton", None)

@@ -17,6 +17,7 @@ from sslkernels.operators import (
     apply_in_backward,
     complete_native,
     define_chunked,
+    define_triton,
     second_order,
 )
 from sslkernels.similarity import chunked_fixed_keys, reference
@@ -38,7 +39,8 @@ def fixed_keys_logsumexp(
 
     The [M, n] logits are never stored. The gradients come from the forward: 2 matrix products,
     logits and the keys that each row expects under its softmax, from one exponential of each logit
-    where one shift of the exponents serves all; else 3. Without a gradient 1. Arguments are not
+    where one shift of the exponents serves all, and on a GPU where rows are narrow enough for the
+    registers; else 3. Without a gradient 1. Arguments are not
     checked here.
 
     Args:
@@ -66,7 +68,7 @@ def fixed_keys_logsumexp(
     # Inside vmap requires_grad may read False although a gradient is wanted.
     known = not torch._C._are_functorch_transforms_active()
     if known and not (torch.is_grad_enabled() and (q.requires_grad or scale.requires_grad)):
-        forward = NAMESPACES[name].logsumexp_forward.default
+        forward = NAMESPACES[backends.choose("logsumexp", q)].logsumexp_forward.default
         return forward(q, k, scale, bias, (), precision)
     return apply(_FixedKeys, q, k, scale, bias, precision, name)[0]
 
@@ -129,3 +131,9 @@ define_chunked(
     _fake_forward,
 )
 backends.add("fixed_keys", lambda: complete_native(fixed_keys_forward=_fake_forward))
+backends.add_triton(
+    ("fixed_keys",),
+    lambda: define_triton(
+        "sslkernels.similarity.triton.operators", fixed_keys_forward=_fake_forward
+    ),
+)

@@ -19,6 +19,7 @@ from sslkernels.operators import (
     apply_in_backward,
     complete_native,
     define_chunked,
+    define_triton,
     second_order,
 )
 from sslkernels.similarity import chunked_pairs, reference
@@ -39,8 +40,8 @@ def pair_terms(q: Tensor, k: Tensor, scale: float | Tensor, first: int = 0) -> P
     The [M, n] logits are never stored. Differentiable once in q, k and scale, through every term.
     4 matrix products for both directions: logits; logits again and two gradients. Where one shift
     of the exponents serves all rows and columns, an exponential serves both its row and its column;
-    else (logits that are wide apart, as of a scale of 200 and more) the first product is made
-    three times. Arguments are not checked here.
+    else (logits that are wide apart, as of a scale of 200 and more) each takes its own, and on a
+    CPU the first product is made three times. Arguments are not checked here.
 
     Args:
         q: [M, D].
@@ -135,4 +136,12 @@ define_chunked(
 backends.add(
     "pair_terms",
     lambda: complete_native(pair_terms_forward=_fake_forward, pair_terms_backward=_fake_backward),
+)
+backends.add_triton(
+    ("pair_terms",),
+    lambda: define_triton(
+        "sslkernels.similarity.triton.operators",
+        pair_terms_forward=_fake_forward,
+        pair_terms_backward=_fake_backward,
+    ),
 )

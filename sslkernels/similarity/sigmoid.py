@@ -17,6 +17,7 @@ from sslkernels.operators import (
     apply_in_backward,
     complete_native,
     define_chunked,
+    define_triton,
     second_order,
 )
 from sslkernels.similarity import chunked_sigmoid, reference
@@ -155,5 +156,13 @@ backends.add(
     "sigmoid_loss",
     lambda: complete_native(
         sigmoid_loss_forward=_fake_forward, sigmoid_loss_forward_backward=_fake_forward_backward
+    ),
+)
+backends.add_triton(
+    ("sigmoid_loss",),
+    lambda: define_triton(
+        "sslkernels.similarity.triton.operators",
+        sigmoid_loss_forward=_fake_forward,
+        sigmoid_loss_forward_backward=_fake_forward_backward,
     ),
 )

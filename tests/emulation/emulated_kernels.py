@@ -13,11 +13,14 @@ from sslkernels import backends
 from sslkernels.similarity.triton import configurations, forward, operators, symmetric
 from tests.emulation.ptx import errors
 from tests.emulation.ptx.launches import emulated
+from tests.losses.test_clip_contract import TestSigLIP as SigLIP
 from tests.similarity.test_engine_contract import TestLogSumExp as LogSumExp
+from tests.similarity.test_fixed_keys import TestFixedKeys as FixedKeys
+from tests.similarity.test_pairs_contract import TestPairTerms as PairTerms
 from tests.similarity.test_terms_contract import TestLogitTerms as LogitTerms
 
-engine, terms = LogSumExp(), LogitTerms()
-for contract in (LogSumExp, LogitTerms):
+engine, terms, fixed, pairs, siglip = LogSumExp(), LogitTerms(), FixedKeys(), PairTerms(), SigLIP()
+for contract in (LogSumExp, LogitTerms, FixedKeys, PairTerms, SigLIP):
     contract.__test__ = False  # imported for their parts
 
 SHAPES = {
@@ -61,6 +64,49 @@ def test_logit_terms(dtype, variant):
     assert all(launched.counts.matrix_instructions() > 0 for launched in found)
 
 
+@DTYPES
+def test_fixed_keys(dtype):
+    rows, columns, features = SHAPES[dtype].values()
+    variant = {"bias": True, "columns": columns}
+    with emulated() as found:
+        fixed.check(fixed.make(dtype, variant, rows=rows, features=features), variant)
+    [launched] = found  # value and gradient
+    assert launched.counts.matrix_instructions() > 0
+    assert no_atomics(found)
+
+
+@DTYPES
+@pytest.mark.parametrize("scale", [1.7, 300.0])
+def test_pair_terms(dtype, scale):
+    """Also where one exponential does not serve both sides."""
+    columns, rows, features = SHAPES[dtype].values()
+    rows, columns = min(rows, columns), max(rows, columns)
+    variant = {"rows": rows, "columns": columns, "first": (columns - rows) // 2}
+    tensors = pairs.make(dtype, variant, features=features)
+    tensors["scale"].fill_(scale)
+    with emulated() as found:
+        pairs.check(tensors, variant)
+    assert len(found) == 4  # forward, gradient of the logits, two products
+    assert all(launched.counts.matrix_instructions() > 0 for launched in found)
+    assert no_atomics(found)
+
+
+@DTYPES
+def test_sigmoid_loss(dtype):
+    rows, _, features = SHAPES[dtype].values()
+    variant = SigLIP.variants["unnormalised"]
+    with emulated() as found:
+        siglip.check(siglip.make(dtype, variant, 0, rows, features, 5.0, -3.0), variant)
+    assert len(found) == 3  # value with the gradient of the logits, two products
+    assert all(launched.counts.matrix_instructions() > 0 for launched in found)
+    assert no_atomics(found)
+
+
+def no_atomics(found):
+    opcodes = {name for launched in found for name in launched.counts.instructions}
+    return not [name for name in opcodes if name.startswith(("atom.", "red."))]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_gradients_without_atomics(dtype):
     settings = {"names": ("q", "scale"), "exclude": (0,)}
@@ -71,8 +117,7 @@ def test_gradients_without_atomics(dtype):
             engine.check(tensors, settings)
     finally:
         torch.use_deterministic_algorithms(False)
-    opcodes = {name for launched in found for name in launched.counts.instructions}
-    assert not [name for name in opcodes if name.startswith(("atom.", "red."))]
+    assert no_atomics(found)
 
 
 def test_the_symmetric_forward_against_a_whole_matrix(monkeypatch):

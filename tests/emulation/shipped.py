@@ -19,7 +19,7 @@ def cases(target: str) -> dict[str, Callable[[], object]]:
     """The calls by name."""
     chosen = "amd" if target.startswith("gfx") else {"sm_100": "sm_100"}.get(target, "sm_80")
     configurations.architecture = lambda: chosen
-    for op in ("logsumexp", "logit_terms"):
+    for op in ("logsumexp", "logit_terms", "fixed_keys", "pair_terms", "sigmoid_loss"):
         backends._triton_operators[op]()
     found: dict[str, Callable[[], object]] = {}
     for dtype, features in (
@@ -53,6 +53,16 @@ def _calls(
         ),
         "symmetric forward": lambda: ops.logsumexp_forward(*symmetric),
         "symmetric backward": lambda: ops.logsumexp_backward(row, row, *symmetric[:-1], True, 0),
+    }
+    pairs = (q, k, scale, 0, 0)
+    calls |= {
+        "fixed keys": lambda: ops.fixed_keys_forward(q, k, scale, bias, 0),
+        "pairs forward": lambda: ops.pair_terms_forward(*pairs),
+        "pairs backward": lambda: ops.pair_terms_backward(row, bias, row, row, bias, *pairs),
+        "sigmoid forward": lambda: ops.sigmoid_loss_forward(q, k, scale, scale, 0, 0),
+        "sigmoid with gradients": lambda: ops.sigmoid_loss_forward_backward(
+            q, k, scale, scale, 0, 0
+        ),
     }
     if features <= configurations.widest_owned(dtype):
         calls["symmetric backward, deterministic"] = lambda: _deterministic(

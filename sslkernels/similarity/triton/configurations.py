@@ -84,6 +84,18 @@ def widest_owned(dtype: torch.dtype) -> int:
     return 64 if dtype is torch.float32 else 128
 
 
+def kept(dtype: torch.dtype) -> Configuration:
+    """As `owned`, for rows whose logits are needed once: `widest_kept` features of the result."""
+    if dtype is torch.float32:
+        return Configuration(32, 32, 32, 4, 1)
+    return Configuration(128, 64, 64, 8, _stages(2))
+
+
+def widest_kept(dtype: torch.dtype) -> int:
+    """The most features of keys whose weighted sum one program can keep in registers."""
+    return 64 if dtype is torch.float32 else 128
+
+
 def precision(dtype: torch.dtype, setting: int) -> str:
     """The PRECISION of `tiles.dot` for a matmul precision."""
     return PRECISIONS[setting] if dtype is torch.float32 else "ieee"

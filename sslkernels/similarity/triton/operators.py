@@ -14,9 +14,19 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from sslkernels.similarity import chunked
-from sslkernels.similarity.triton import configurations, forward, gradients, symmetric
+from sslkernels.similarity.chunked_sigmoid import gradient_dtype
+from sslkernels.similarity.triton import (
+    configurations,
+    fixed_keys,
+    forward,
+    gradients,
+    pairs,
+    sigmoid,
+    symmetric,
+)
 from sslkernels.similarity.triton.forward import Logits
 from sslkernels.similarity.triton.gradients import Upstream
+from sslkernels.similarity.triton.pairs import PairGradients
 
 _MOST_EXCLUDED = 2
 _ALIGNMENT = 16
@@ -118,6 +128,57 @@ def logit_terms_backward(
     return _of_width(q.shape[1], *found)
 
 
+def fixed_keys_forward(
+    q: Tensor, k: Tensor, scale: Tensor, bias: Tensor | None, precision: int
+) -> tuple[Tensor, Tensor]:
+    """lse [M], and the keys that each row expects [M, D], in float32."""
+    lse, mean_key = fixed_keys.expected_keys(_every_logit(q, k, scale, bias, precision))
+    return lse, _narrowed(mean_key, q.shape[1])
+
+
+def pair_terms_forward(
+    q: Tensor, k: Tensor, scale: Tensor, first: int, precision: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The lse of rows [M] and of columns [n], and the pairs' logits [M], in float32."""
+    return pairs.pair_terms(_every_logit(q, k, scale, None, precision), first)
+
+
+def pair_terms_backward(
+    grad_row: Tensor,
+    grad_column: Tensor,
+    grad_pair: Tensor,
+    row_lse: Tensor,
+    column_lse: Tensor,
+    q: Tensor,
+    k: Tensor,
+    scale: Tensor,
+    first: int,
+    precision: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """dq, dk, dscale of the terms' sum, weighted by the three upstream gradients."""
+    logits = _every_logit(q, k, scale, None, precision)
+    upstream = PairGradients(grad_row, grad_column, grad_pair)
+    dq, dk, dscale = pairs.gradients(logits, first, upstream, row_lse, column_lse)
+    return _narrowed(dq, q.shape[1]), _narrowed(dk, q.shape[1]), dscale
+
+
+def sigmoid_loss_forward(
+    q: Tensor, k: Tensor, scale: Tensor, bias: Tensor, first: int, precision: int
+) -> Tensor:
+    """The sum over all pairs, 0-dim, in float32."""
+    return sigmoid.loss_sum(_every_logit(q, k, scale, None, precision), bias, first)
+
+
+def sigmoid_loss_forward_backward(
+    q: Tensor, k: Tensor, scale: Tensor, bias: Tensor, first: int, precision: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The sum, then its gradients dq, dk, dscale, dbias."""
+    logits = _every_logit(q, k, scale, None, precision)
+    found = sigmoid.loss_and_gradients(logits, bias, first, gradient_dtype(q.dtype))
+    value, dq, dk, dscale, dbias = found
+    return value, _narrowed(dq, q.shape[1]), _narrowed(dk, q.shape[1]), dscale, dbias
+
+
 def _logits(
     q: Tensor,
     k: Tensor | None,
@@ -129,10 +190,21 @@ def _logits(
     """None where the kernels do not cover the call."""
     if len(exclude) > _MOST_EXCLUDED:
         return None
+    return _every_logit(q, k, scale, bias, precision, tuple(exclude))
+
+
+def _every_logit(
+    q: Tensor,
+    k: Tensor | None,
+    scale: Tensor,
+    bias: Tensor | None,
+    precision: int,
+    exclude: tuple[int, ...] = (),
+) -> Logits:
     setting = configurations.precision(q.dtype, precision)
     q = _aligned(q)
     k = q if k is None else _aligned(k)
-    return Logits(q, k, scale, bias, tuple(exclude), precision=setting)
+    return Logits(q, k, scale, bias, exclude, precision=setting)
 
 
 def _counted_logits(
@@ -163,7 +235,9 @@ def _aligned(rows: Tensor) -> Tensor:
 def _of_width(
     features: int, dq: Tensor, dk: Tensor, dscale: Tensor, dbias: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The gradients without the columns that `_aligned` added."""
-    if dq.shape[1] != features:
-        dq, dk = dq[:, :features].contiguous(), dk[:, :features].contiguous()
-    return dq, dk, dscale, dbias
+    return _narrowed(dq, features), _narrowed(dk, features), dscale, dbias
+
+
+def _narrowed(rows: Tensor, features: int) -> Tensor:
+    """The rows without what `_aligned` added."""
+    return rows if rows.shape[1] == features else rows[:, :features].contiguous()

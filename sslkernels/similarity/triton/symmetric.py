@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.library import wrap_triton
 
 from sslkernels.similarity.triton import configurations
+from sslkernels.similarity.triton.both_sides import pair_gradient, tile_logsumexp
 from sslkernels.similarity.triton.forward import Logits, exclusions, on_device
 from sslkernels.similarity.triton.gradients import Upstream, storage_unit
 from sslkernels.similarity.triton.tiles import (
     dot,
-    finite_or_zero,
     leave_out,
     load_rows,
     row_products,
@@ -37,12 +37,6 @@ _LONGEST_RUN = 8
 
 _PROGRAMS = 512
 """Runs are shorter where there would be fewer programs: a wave or more on any GPU."""
-
-_SMALLEST_SUM = tl.constexpr(2.0**-60)
-"""Below it a sum, taken relative to the largest logit of the tile, may have lost terms."""
-
-_WIDEST_SPREAD = tl.constexpr(60.0)
-"""Log-sum-exps further apart than this are no factors of one exponential."""
 
 
 def covers(logits: Logits) -> bool:
@@ -198,52 +192,6 @@ def _pair_logits(
 
 
 @triton.jit
-def _logsumexp(logits, AXIS: tl.constexpr):
-    shift = finite_or_zero(tl.max(logits, AXIS))
-    total = tl.sum(tl.exp(logits - tl.expand_dims(shift, AXIS)), AXIS)
-    return shift + tl.log(total)
-
-
-@triton.jit
-def _pair_gradient(logits, row_grad, row_lse, row_mask, column_grad, column_lse, column_mask):
-    """grad_i exp(s_ij - lse_i) + grad_j exp(s_ij - lse_j), of one exponential where it can be."""
-    lowest = tl.minimum(
-        tl.min(tl.where(row_mask, row_lse, float("inf"))),
-        tl.min(tl.where(column_mask, column_lse, float("inf"))),
-    )
-    highest = tl.maximum(
-        tl.max(tl.where(row_mask, row_lse, float("-inf"))),
-        tl.max(tl.where(column_mask, column_lse, float("-inf"))),
-    )
-    if highest - lowest < _WIDEST_SPREAD:
-        row_share = row_grad * tl.exp(lowest - tl.where(row_mask, row_lse, lowest))
-        column_share = column_grad * tl.exp(lowest - tl.where(column_mask, column_lse, lowest))
-        gradient = tl.exp(logits - lowest) * (row_share[:, None] + column_share[None, :])
-    else:
-        gradient = tl.exp(logits - row_lse[:, None]) * row_grad[:, None]
-        gradient += tl.exp(logits - column_lse[None, :]) * column_grad[None, :]
-    return tl.where(row_mask[:, None] & column_mask[None, :], gradient, 0.0)
-
-
-@triton.jit
-def _tile_logsumexp(logits, row_mask, column_mask):
-    """Log-sum-exp of each row and of each column of a tile."""
-    largest = tl.max(logits)
-    shift = finite_or_zero(largest)
-    pairs = tl.exp(logits - shift)
-    row_total, column_total = tl.sum(pairs, 1), tl.sum(pairs, 0)
-    row_lse, column_lse = shift + tl.log(row_total), shift + tl.log(column_total)
-    # Where a row lies far below the rest of the tile: each row and column by its own maximum.
-    least = tl.minimum(
-        tl.min(tl.where(row_mask, row_total, 1.0)), tl.min(tl.where(column_mask, column_total, 1.0))
-    )
-    if (least < _SMALLEST_SUM) | (largest == float("inf")):
-        row_lse = _logsumexp(logits, 1)
-        column_lse = _logsumexp(logits, 0)
-    return row_lse, column_lse
-
-
-@triton.jit
 def _forward_kernel(
     q,
     scale,
@@ -310,7 +258,7 @@ def _forward_kernel(
             offset_b,
             EXCLUDE,
         )
-        row_lse, column_lse = _tile_logsumexp(logits, row_mask, column_mask)
+        row_lse, column_lse = tile_logsumexp(logits, row_mask, column_mask)
         below = partial + tl.full((), column_block, tl.int64) * count + rows
         tl.store(below, row_lse, mask=row_mask)
         if row_block != column_block:
@@ -370,7 +318,7 @@ def _add_kernel(
         offset_b,
         EXCLUDE,
     )
-    gradient = _pair_gradient(
+    gradient = pair_gradient(
         logits,
         tl.load(grad + rows, mask=row_mask, other=0.0),
         row_shift(tl.load(lse + rows, mask=row_mask, other=0.0)),
@@ -445,7 +393,7 @@ def _own_kernel(
             offset_b,
             EXCLUDE,
         )
-        gradient = _pair_gradient(
+        gradient = pair_gradient(
             logits,
             row_grad,
             row_lse,

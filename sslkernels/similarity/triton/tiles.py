@@ -56,6 +56,44 @@ def row_products(
 
 
 @triton.jit
+def tile_products(
+    q,
+    k,
+    q_rows,
+    q_mask,
+    k_rows,
+    k_mask,
+    features,
+    WHOLE: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    MASK_D: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """As `row_products`; WHOLE: q is the tile of rows itself, which has all their features."""
+    if WHOLE:
+        right = load_rows(k, k_rows, k_mask, 0, features, BLOCK_D, MASK_D)
+        products = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+        return dot(q, tl.trans(right), products, PRECISION)
+    else:
+        return row_products(
+            q,
+            k,
+            q_rows,
+            q_mask,
+            k_rows,
+            k_mask,
+            features,
+            BLOCK_M,
+            BLOCK_N,
+            BLOCK_D,
+            MASK_D,
+            PRECISION,
+        )
+
+
+@triton.jit
 def capped_logits(
     products,
     scale,
@@ -104,6 +142,14 @@ def leave_out(
 
 
 @triton.jit
+def write_tile(out, tile, rows, row_mask, columns, pitch):
+    """Into a row-major matrix; all of a row's pitch, so that nobody meets what was there before."""
+    pointers = out + rows.to(tl.int64)[:, None] * pitch + columns[None, :]
+    mask = row_mask[:, None] & (columns < pitch)[None, :]
+    tl.store(pointers, tile.to(out.dtype.element_ty), mask=mask)
+
+
+@triton.jit
 def finite_or_zero(x):
     """A shift for exponents: with it an infinite maximum gives 0 or inf, and never NaN."""
     return tl.where(tl.abs(x) == float("inf"), 0.0, x)
@@ -113,6 +159,14 @@ def finite_or_zero(x):
 def row_shift(lse):
     """lse, or 0 for a row without an allowed column: exp(-inf - 0) is the zero that it wants."""
     return tl.where(lse == float("-inf"), 0.0, lse)
+
+
+@triton.jit
+def add_exponents(largest, total, exponents):
+    """Running maximum and sum of exp(exponent - maximum), with one more for each row."""
+    new = tl.maximum(largest, exponents)
+    shift = finite_or_zero(new)
+    return new, total * tl.exp(largest - shift) + tl.exp(exponents - shift)
 
 
 @triton.jit

@@ -12,8 +12,8 @@ from sslkernels.similarity import logit_terms
 from sslkernels.similarity.triton import (
     configurations,
     forward,
-    gradients,
     operators,
+    products,
     symmetric,
     tiles,
 )
@@ -63,7 +63,7 @@ class TestLogSumExpAtTheEdges:
         self.check(dtype, variant, (20, 100, 16))
 
     def test_gradient_in_chunks(self, small_tiles, monkeypatch, dtype, variant):
-        monkeypatch.setattr(gradients, "WORKSPACE_MIB", 1e-3)
+        monkeypatch.setattr(products, "WORKSPACE_MIB", 1e-3)
         monkeypatch.setattr(symmetric, "_LARGEST_PARTIAL_MIB", 0.0)
         self.check(dtype, variant, (70, 30, 20))
 
@@ -147,7 +147,7 @@ class TestTerms:
         self, small_tiles, monkeypatch, dtype, variant, counted, chunked
     ):
         if chunked:
-            monkeypatch.setattr(gradients, "WORKSPACE_MIB", 1e-3)
+            monkeypatch.setattr(products, "WORKSPACE_MIB", 1e-3)
             monkeypatch.setattr(forward, "_PROGRAMS", 6)
         target = torch.randint(0, 30, (40,), generator=torch.Generator().manual_seed(1))
         skip = {"some": target % 3 == 0, "none": target >= 0, "all": target < 0}[counted]

@@ -22,6 +22,17 @@ def test_engine_in_short():
 
 
 @pytest.mark.ladder
+def test_pairs():
+    run_interpreted(HERE / "interpreted_pairs.py")
+
+
+def test_pairs_in_short():
+    run_interpreted(
+        HERE / "interpreted_pairs.py", "-k", "broken or bfloat16 and (few or small_buffers)"
+    )
+
+
+@pytest.mark.ladder
 def test_contract():
     """Not: torch.compile and export, which need compiled kernels; float64, which is refused."""
     without = "compile", "export", "gradcheck", "threads"
