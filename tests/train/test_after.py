@@ -53,7 +53,7 @@ def test_what_is_exported_is_the_encoder(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nowhere",), "nothing to resume: there is no nowhere"),
+        (("nowhere",), "there is no nowhere"),
         (("RUN", "--to", "x.onnx"), "to is x.onnx, must end in .pt2"),
         (("RUN", "--to", "nowhere/x.pt2"), "cannot write nowhere/x.pt2"),
     ],
