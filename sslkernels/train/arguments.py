@@ -20,7 +20,9 @@ class Loss(str, Enum):
 
 LossOption = Annotated[Loss, typer.Option(help="eager: the dense definition.")]
 Temperature = Annotated[float, typer.Option(help="Temperature of the loss.")]
-Momentum = Annotated[float, typer.Option(help="Of the teacher, a moving average.")]
+Momentum = Annotated[
+    float, typer.Option(help="Of the teacher, a moving average; in long runs 0.99 and more.")
+]
 QueueSize = Annotated[int, typer.Option(help="Keys of past batches that are kept.")]
 
 

@@ -55,7 +55,7 @@ def read(path: Path) -> Checkpoint:
         TrainError: there is no file, it is torn or no checkpoint, or of another version.
     """
     if not path.exists():
-        raise TrainError(f"nothing to resume: there is no {path}")
+        raise TrainError(f"there is no {path}")
     try:
         # weights_only: a checkpoint from elsewhere cannot run code.
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -76,6 +76,8 @@ def load(path: Path, settings: dict[str, Any]) -> Checkpoint:
         TrainError: as `read`, or its run had other settings (a resumed run would not be the
             unbroken one).
     """
+    if not path.exists():
+        raise TrainError(f"nothing to resume: there is no {path}")
     checkpoint = read(path)
     differences = [
         f"{name} {checkpoint.settings.get(name)!r}, not {value!r}"

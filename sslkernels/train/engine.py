@@ -39,7 +39,7 @@ class Engine(Generic[Batch]):
         channels_last: bool = False,
     ) -> None:
         # Precision is ours: `accelerate` would keep that of a process's first run.
-        self.accelerator: Any = accelerator()
+        self.accelerator: Any = accelerator(unused=len(method.turns) > 1)
         world = self.accelerator.num_processes
         if settings.batch_size % (world * settings.accumulate):
             raise TrainError(
@@ -102,9 +102,11 @@ class Engine(Generic[Batch]):
         return total
 
 
-def accelerator() -> Any:
-    """This process's place among all: device, rank, and how many there are."""
+def accelerator(*, unused: bool = False) -> Any:
+    """This process's place among all: device, rank, and how many there are.
+
+    unused: each loss leaves out some of the weights.
+    """
     module = require("accelerate", "accelerate")
-    # A network with several turns leaves out some weights in each.
-    kwargs = module.DistributedDataParallelKwargs(find_unused_parameters=True)
+    kwargs = module.DistributedDataParallelKwargs(find_unused_parameters=unused)
     return module.Accelerator(mixed_precision="no", kwargs_handlers=[kwargs])

@@ -126,7 +126,8 @@ def folder(path: Path) -> Images:
     if train.shape[1:] != test.shape[1:]:
         sides = " and ".join(f"{x.shape[2]} x {x.shape[3]}" for x in (train, test))
         raise TrainError(f"{path}: train and t10k images differ in size, {sides}")
-    return Images(train, train_labels, test, test_labels)
+    count = int(max(train_labels.max(), test_labels.max())) + 1
+    return Images(train, train_labels, test, test_labels, tuple(map(str, range(count))))
 
 
 def _labelled(path: Path, part: str) -> tuple[Tensor, Tensor]:

@@ -165,7 +165,13 @@ def fit(
     with log:
         if not resume:
             trainer.save(path)  # so that the checkpoint here is this run's from the start
-        _train(trainer, data, manner, path, log)
+        try:
+            _train(trainer, data, manner, path, log)
+        except OSError as error:
+            raise TrainError(
+                f"step {trainer.step}: cannot write to {out}: {error.strerror}; the last good "
+                f"checkpoint is {path}"
+            ) from error
 
 
 def _train(

@@ -92,7 +92,10 @@ def pretrain(entry: Entry, options: RunOptions, own: Mapping[str, Any]) -> None:
     )
     after = evaluate()
     if place.is_main_process:
-        report.write(out, entry.about, settings.flat(), task.title, before, after)
+        try:
+            report.write(out, entry.about, settings.flat(), task.title, before, after)
+        except OSError as error:
+            raise TrainError(f"cannot write to {out}: {error.strerror}") from error
     console.print(comparison(task.title, before, after))
     for line in (
         f"checkpoint  {out / CHECKPOINT}",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from sslkernels.train import checkpoint
 from tests.train.commands import losses, train
 
 TWO_TOWER = ("two-tower", "--epochs", 1, "--batch-size", 2048, "--precision", "float64")
@@ -49,25 +53,33 @@ def test_what_cannot_run_says_so(tmp_path, arguments, message):
     assert not (tmp_path / "run").exists()
 
 
-def torchrun(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    words = [*command, "--nproc-per-node", "2", "-m", "sslkernels", "train", *arguments]
-    return subprocess.run(
-        [str(x) for x in words],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        cwd=Path(__file__).parents[2],
-        check=False,
-    )
+def ranks(*arguments: object) -> list[subprocess.Popen[str]]:
+    """Two processes, as torchrun would start them."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "sslkernels", "train", *map(str, arguments), "--threads", "1"]
+    place = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    return [
+        subprocess.Popen(
+            command,
+            env={**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+        for rank in range(2)
+    ]
 
 
 @pytest.mark.slow
 def test_two_processes_have_the_curve_of_one(tmp_path):
     """Contrastive, across processes; to 1e-9 in float64, where only the order of sums differs."""
     assert train(*TWO_TOWER, "--out", tmp_path / "one").exit_code == 0
-    result = torchrun(*TWO_TOWER, "--threads", 1, "--out", tmp_path / "two")
-    assert result.returncode == 0, result.stderr
+    for process in ranks(*TWO_TOWER, "--out", tmp_path / "two"):
+        _, errors = process.communicate(timeout=200)
+        assert process.returncode == 0, errors
     torch.testing.assert_close(
         losses(tmp_path / "one"), losses(tmp_path / "two"), rtol=1e-9, atol=0
     )
@@ -85,3 +97,24 @@ def test_compile_and_channels_last_train(tmp_path):
     torch.testing.assert_close(
         losses(tmp_path / "plain"), losses(tmp_path / "fast"), rtol=1e-2, atol=0
     )
+
+
+@pytest.mark.slow
+def test_a_dead_process_stops_the_other_with_a_checkpoint_to_go_on_from(tmp_path):
+    out = tmp_path / "run"
+    arguments = (TWO_TOWER[0], "--epochs", 400, *TWO_TOWER[3:], "--out", out)
+    first, second = ranks(*arguments)
+    try:
+        deadline = time.monotonic() + 150
+        while not (out / "metrics.csv").exists() or len(losses(out)) < 30:
+            assert first.poll() is None and time.monotonic() < deadline, "no steps were made"
+            time.sleep(0.2)
+        second.kill()
+        _, errors = first.communicate(timeout=100)
+    finally:
+        first.kill()
+        second.kill()
+    assert first.returncode == 2
+    assert "another process of the run is gone" in errors
+    assert f"the last good checkpoint is {out / 'checkpoint.pt'}" in errors.replace("\n", "")
+    assert checkpoint.read(out / "checkpoint.pt").step > 0

@@ -63,7 +63,7 @@ def test_a_checkpoint_of_another_method_is_refused(tmp_path):
         (("mae", "--mask", -1), "mask is -1.0, must be in 0..1"),
         (("colourisation",), "images have 1 channel: colourisation wants 3"),
         (("distil",), "distil wants --teacher"),
-        (("distil", "--teacher", "nowhere"), "nothing to resume: there is no nowhere"),
+        (("distil", "--teacher", "nowhere"), "there is no nowhere"),
         (("wav2vec", "--data", "nothing"), "unknown data 'nothing': known are digits, and folders"),
     ],
 )

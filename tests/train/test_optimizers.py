@@ -50,7 +50,7 @@ def test_lars_leaves_zero_weights_and_goes_on_from_its_state():
     assert layer.weight.abs().min() > 0
     other = copy.deepcopy(layer)
     again = LARS(other.parameters(), 0.5)
-    again.load_state_dict(optimizer.state_dict())
+    again.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     step(layer, optimizer)
     step(other, again)
     assert torch.equal(layer.weight, other.weight)

@@ -9,6 +9,7 @@ import torch
 
 from sslkernels.train.errors import TrainError
 from sslkernels.train.images import load
+from sslkernels.train.methods.supcon import SupCon
 from tests.train.commands import train
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
@@ -57,6 +58,8 @@ def test_the_middle_square_is_taken(tmp_path):
     for i in range(5):
         image.save(tmp_path / "flat" / f"{i}.png")
     data = load(str(tmp_path / "flat"), size=4)
+    with pytest.raises(TrainError, match="the data has no classes, which supcon is about"):
+        SupCon.made_for(data.facts)
     assert data.names == () and (data.train == 255).all() and data.train.shape == (4, 1, 4, 4)
 
 

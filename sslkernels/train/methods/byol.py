@@ -24,7 +24,7 @@ class BYOL(ImageMethod[Tensor]):
         TrainError: a momentum outside of 0..1.
     """
 
-    def __init__(self, shape: Shape, *, momentum: Momentum = 0.99) -> None:
+    def __init__(self, shape: Shape, *, momentum: Momentum = 0.97) -> None:
         super().__init__()
         self.momentum = share("momentum", momentum)
         self.encoder, features = small_convnet(shape[0])

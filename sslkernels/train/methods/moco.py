@@ -30,7 +30,7 @@ class MoCo(ImageMethod[Tensor]):
         shape: Shape,
         *,
         temperature: Temperature = 0.2,
-        momentum: Momentum = 0.99,
+        momentum: Momentum = 0.97,
         queue: QueueSize = 1024,
     ) -> None:
         super().__init__()

@@ -26,7 +26,7 @@ class MoCoV3(SiameseMethod):
     """
 
     def __init__(
-        self, shape: Shape, *, temperature: Temperature = 0.2, momentum: Momentum = 0.99
+        self, shape: Shape, *, temperature: Temperature = 0.2, momentum: Momentum = 0.97
     ) -> None:
         super().__init__()
         self.temperature = positive("temperature", temperature)

@@ -6,12 +6,15 @@ close to each other. Trains with the labels: an upper mark for the methods that 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
+from typing_extensions import Self
 
 import sslkernels
 from sslkernels.train.arguments import Temperature, positive
+from sslkernels.train.errors import TrainError
 from sslkernels.train.methods import Contrastive
 from sslkernels.train.methods.image import ImageMethod
 from sslkernels.train.models import projection_head, small_convnet
@@ -22,7 +25,7 @@ class SupCon(ImageMethod[dict[str, Tensor]], Contrastive[dict[str, Tensor]]):
     """forward: two views of each image, and its label -> the supervised contrastive loss.
 
     Raises:
-        TrainError: a temperature that is not positive and finite.
+        TrainError: a temperature that is not positive and finite; fewer than two classes.
     """
 
     drawn = True
@@ -32,6 +35,12 @@ class SupCon(ImageMethod[dict[str, Tensor]], Contrastive[dict[str, Tensor]]):
         self.temperature = positive("temperature", temperature)
         self.encoder, features = small_convnet(shape[0])
         self.head = projection_head(features, hidden=features, out=64)
+
+    @classmethod
+    def made_for(cls, facts: Mapping[str, Any], **options: Any) -> Self:
+        if len(facts["names"]) < 2:
+            raise TrainError("the data has no classes, which supcon is about")
+        return super().made_for(facts, **options)
 
     def encode(self, batch: dict[str, Tensor]) -> tuple[Tensor, ...]:
         views = batch["views"]
