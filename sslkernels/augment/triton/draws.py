@@ -5,6 +5,7 @@ kernel, so that nothing is copied to the GPU.
 """
 
 # pyright: reportPossiblyUnboundVariable=false, reportArgumentType=false, reportOperatorIssue=false
+# pyright: reportGeneralTypeIssues=false
 # (A kernel is compiled by Triton: names bound under one constant are used under the same one.)
 
 from __future__ import annotations

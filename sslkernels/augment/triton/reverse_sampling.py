@@ -4,6 +4,7 @@ Each program gathers what it writes: no atomics, and the same result on every ru
 """
 
 # pyright: reportPossiblyUnboundVariable=false, reportArgumentType=false, reportOperatorIssue=false
+# pyright: reportGeneralTypeIssues=false
 # (A kernel is compiled by Triton: names bound under one constant are used under the same one.)
 
 from __future__ import annotations
