@@ -15,7 +15,15 @@ import sslkernels
 from sslkernels import AugmentPolicy, augment, backends, policies
 from sslkernels.augment import chunked
 from sslkernels.augment.draws import draw
-from sslkernels.augment.triton import backward, draws, forward, memory, reverse_sampling, sampling
+from sslkernels.augment.triton import (
+    backward,
+    draws,
+    entries,
+    forward,
+    memory,
+    reverse_sampling,
+    sampling,
+)
 from tests.augment.test_contract import EVERYTHING
 
 STAGES = {
@@ -257,7 +265,7 @@ class TestBrokenKernels:
             ([sampling], "mirrored", mirrored_with_border, "Tensor-likes"),
             ([sampling], "pixel_offset", next_pixel, "OutOfBounds|Tensor-likes"),
             ([sampling], "tap_weight", no_end, "Tensor-likes"),
-            ([forward, backward], "image_of", one_image, "Race"),
+            ([entries, forward, backward], "image_of", one_image, "Race"),
             ([reverse_sampling], "resize_totals", one_total, "Tensor-likes"),
         ],
         ids=["no mirror", "border twice", "off by one", "no end", "one workspace", "weights"],

@@ -1,4 +1,4 @@
-"""Runs the tests of the Triton kernels of augmentation that need Triton's interpreter or compiler."""
+"""Runs the tests of augmentation in Triton, in processes of their own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs the tests of the Triton kernels of masking that need Triton's interpreter or its compiler."""
+"""Runs the tests of masking in Triton, in processes of their own."""
 
 from __future__ import annotations
 
