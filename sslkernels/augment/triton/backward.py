@@ -51,6 +51,10 @@ from sslkernels.augment.triton.reverse_steps import reverse_steps
 _CURVED = Stage.COLOUR | Stage.SOLARIZE | Stage.NOISE
 """Stages whose gradient depends on their input."""
 
+_IMAGE_BLOCK = 128
+"""Pixels of an image, one for a thread: with two, weights and addresses would not fit into the
+registers of sm_90."""
+
 
 def pull_back(
     grad: Tensor, images: Tensor, draws: Tensor, settings: Settings, channel: int, out: Tensor
@@ -97,7 +101,7 @@ def _reverse_segment(call: Call, first: int, entry: int, grad: Tensor) -> None:
 def _reverse_resize(call: Call, first: int, out: Tensor) -> None:
     batch, channels, height, width = call.images.shape
     _, samples, views = call.grid(first)
-    blocks = triton.cdiv(height * width, memory.BLOCK)
+    blocks = triton.cdiv(height * width, _IMAGE_BLOCK)
     wrap_triton(_reverse_resize_kernel)[(blocks, samples)](
         call.draws,
         call.workspace,
@@ -112,7 +116,7 @@ def _reverse_resize(call: Call, first: int, out: Tensor) -> None:
         *call.settings.size,
         STAGES=call.settings.stages,
         RGB=channels == 3,
-        BLOCK=memory.BLOCK,
+        BLOCK=_IMAGE_BLOCK,
         num_warps=memory.WARPS,
     )
 

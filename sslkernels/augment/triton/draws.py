@@ -25,16 +25,22 @@ from sslkernels.augment.triton import chance
 from sslkernels.augment.triton.plan import (
     BLUR_SIGMA,
     BRIGHTNESS_FACTOR,
+    CONTRAST_FACTOR,
     DIFF_BRIGHTNESS,
+    DIFF_CONTRAST_FACTOR,
+    DIFF_SATURATION,
     DOWN,
     ERASE_TOP,
     GRAYSCALE,
     HORIZONTAL_FLIP,
+    HUE_SHIFT,
     NOISE,
     NOISE_KEY,
     ORDER,
+    RIGHT,
     ROTATION,
     ROW_LENGTH,
+    SATURATION_FACTOR,
     SOLARIZE,
     TOP,
     VERTICAL_FLIP,
@@ -222,12 +228,13 @@ def _draws_kernel(
         happens = jitters & (((none + JITTERS) >> order[i]) & 1 != 0)
         _put(row, ORDER + i, tl.where(happens, order[i], -1), real)
     jitter = chance.block(seed, epoch, view, ids, _JITTER)
-    _put(row, BRIGHTNESS_FACTOR, chance.between(jitter[0], brightness_low, brightness_span), real)
-    _put(row, BRIGHTNESS_FACTOR + 1, chance.between(jitter[1], contrast_low, contrast_span), real)
-    _put(
-        row, BRIGHTNESS_FACTOR + 2, chance.between(jitter[2], saturation_low, saturation_span), real
-    )
-    _put(row, BRIGHTNESS_FACTOR + 3, chance.between(jitter[3], hue_low, hue_span), real)
+    brightness = chance.between(jitter[0], brightness_low, brightness_span)
+    _put(row, BRIGHTNESS_FACTOR, brightness, real)
+    contrast = chance.between(jitter[1], contrast_low, contrast_span)
+    _put(row, CONTRAST_FACTOR, contrast, real)
+    saturation = chance.between(jitter[2], saturation_low, saturation_span)
+    _put(row, SATURATION_FACTOR, saturation, real)
+    _put(row, HUE_SHIFT, chance.between(jitter[3], hue_low, hue_span), real)
     _put(row, GRAYSCALE, philox_triton.less(choice[2], grayscale_below), real)
 
     pixel = chance.block(seed, epoch, view, ids, _PIXEL)
@@ -244,19 +251,15 @@ def _draws_kernel(
     _put(row, NOISE_KEY + 1, key[1] >> 8, real)
 
     diff = chance.block(seed, epoch, view, ids, _DIFF)
-    _put(
-        row,
-        DIFF_BRIGHTNESS,
-        chance.between(diff[0], diff_brightness_low, diff_brightness_span),
-        real,
-    )
+    brightness = chance.between(diff[0], diff_brightness_low, diff_brightness_span)
+    _put(row, DIFF_BRIGHTNESS, brightness, real)
     saturation = chance.between(diff[1], diff_saturation_low, diff_saturation_span)
-    _put(row, DIFF_BRIGHTNESS + 1, saturation, real)
+    _put(row, DIFF_SATURATION, saturation, real)
     contrast = chance.between(diff[2], diff_contrast_low, diff_contrast_span)
-    _put(row, DIFF_BRIGHTNESS + 2, contrast, real)
+    _put(row, DIFF_CONTRAST_FACTOR, contrast, real)
     shift = chance.block(seed, epoch, view, ids, _SHIFT)
     _put(row, DOWN, chance.shift(shift[0], translation, height), real)
-    _put(row, DOWN + 1, chance.shift(shift[1], translation, width), real)
+    _put(row, RIGHT, chance.shift(shift[1], translation, width), real)
 
     if CUTOUT:
         top, box_height = chance.cutout(shift[2], cutout, height)
