@@ -45,7 +45,7 @@ def forward_out(
     stages: int,
     out: Tensor,
 ) -> None:
-    settings = _settings(size, blur_kernel, mean, std, erase_value, stages)
+    settings = settings_of(size, blur_kernel, mean, std, erase_value, stages)
     for rows in _chunks(images, draws, settings):
         for view, row in enumerate(draws):
             out[view, rows] = reference.augment(images[rows], row[None, rows], settings)[0]
@@ -62,7 +62,7 @@ def backward(
     erase_value: float,
     stages: int,
 ) -> Tensor:
-    settings = _settings(size, blur_kernel, mean, std, erase_value, stages)
+    settings = settings_of(size, blur_kernel, mean, std, erase_value, stages)
     result = torch.empty_like(images)
     for rows in _chunks(images, draws, settings):
         chunk = images[rows].to(accumulate_dtype(images.dtype))
@@ -85,8 +85,17 @@ def empty_views(
     return images.new_empty((views, batch, channels, height, width), dtype=dtype)
 
 
-def _settings(size, blur_kernel, mean, std, erase_value, stages) -> Settings:
-    return Settings(tuple(size), blur_kernel, tuple(mean), tuple(std), erase_value, stages)
+def settings_of(
+    size: Sequence[int],
+    blur_kernel: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    erase_value: float,
+    stages: int,
+) -> Settings:
+    """The settings of an operator's call."""
+    height, width = size
+    return Settings((height, width), blur_kernel, tuple(mean), tuple(std), erase_value, stages)
 
 
 def _pull_back(grad: Tensor, images: Tensor, row: Tensor, settings: Settings) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 
 from sslkernels import backends, operators
 from sslkernels.similarity.triton import configurations
+from tests.emulation import shipped_inputs
 
 ALIGNED, RAGGED = (512, 768), (500, 777)
 
@@ -32,7 +33,7 @@ def cases(target: str) -> dict[str, Callable[[], object]]:
         name = f"{str(dtype).removeprefix('torch.')} {features}"
         shape = RAGGED if features == 100 else ALIGNED
         found |= {f"{name}: {key}": call for key, call in _calls(dtype, features, *shape).items()}
-    return found
+    return found | shipped_inputs.cases()
 
 
 def _calls(

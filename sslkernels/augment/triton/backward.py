@@ -18,38 +18,26 @@ from torch.library import wrap_triton
 from sslkernels.augment.layout import Stage
 from sslkernels.augment.reference import Settings
 from sslkernels.augment.triton import memory, reverse_sampling, sampling
-from sslkernels.augment.triton.colour import BLUE, GREEN, RED
-from sslkernels.augment.triton.forward import SIZES, enter, erased, run_segment
+from sslkernels.augment.triton.entries import enter
+from sslkernels.augment.triton.forward import SIZES, run_segment
 from sslkernels.augment.triton.memory import (
     Call,
     image_of,
-    load_pixel,
     store_pixel,
     sums_of,
-    total_of,
 )
 from sslkernels.augment.triton.plan import (
     ACROSS,
-    BLUR,
-    BLUR_SIGMA,
     CONTRAST,
     DIFF_CONTRAST,
-    DOWN,
     END,
     HEIGHT,
     HORIZONTAL_FLIP,
     LEFT,
-    MAY_BLUR,
     MAY_COLOUR,
-    MAY_DIFF_COLOUR,
-    MAY_ERASE,
     MAY_NOISE,
-    MAY_ROTATE,
     MAY_SOLARIZE,
-    MAY_TRANSLATE,
     RESIZE,
-    RIGHT,
-    ROTATE,
     ROW_LENGTH,
     TOP,
     VERTICAL_FLIP,
@@ -57,10 +45,15 @@ from sslkernels.augment.triton.plan import (
     has_entry,
     next_entry,
 )
+from sslkernels.augment.triton.reverse_entries import from_segment, from_view
 from sslkernels.augment.triton.reverse_steps import reverse_steps
 
 _CURVED = Stage.COLOUR | Stage.SOLARIZE | Stage.NOISE
 """Stages whose gradient depends on their input."""
+
+_IMAGE_BLOCK = 128
+"""Pixels of an image, one for a thread: with two, weights and addresses would not fit into the
+registers of sm_90."""
 
 
 def pull_back(
@@ -108,7 +101,7 @@ def _reverse_segment(call: Call, first: int, entry: int, grad: Tensor) -> None:
 def _reverse_resize(call: Call, first: int, out: Tensor) -> None:
     batch, channels, height, width = call.images.shape
     _, samples, views = call.grid(first)
-    blocks = triton.cdiv(height * width, memory.BLOCK)
+    blocks = triton.cdiv(height * width, _IMAGE_BLOCK)
     wrap_triton(_reverse_resize_kernel)[(blocks, samples)](
         call.draws,
         call.workspace,
@@ -123,91 +116,9 @@ def _reverse_resize(call: Call, first: int, out: Tensor) -> None:
         *call.settings.size,
         STAGES=call.settings.stages,
         RGB=channels == 3,
-        BLOCK=memory.BLOCK,
+        BLOCK=_IMAGE_BLOCK,
         num_warps=memory.WARPS,
     )
-
-
-@triton.jit
-def _from_view(grad, row, y, x, inside, view_height, view_width, stride_c, std_r, std_g, std_b,
-               STAGES: tl.constexpr, RGB: tl.constexpr):  # fmt: skip
-    """Back through erasing, normalisation and translation."""
-    if MAY_TRANSLATE & STAGES:
-        y = y + tl.load(row + DOWN).to(tl.int32)
-        x = x + tl.load(row + RIGHT).to(tl.int32)
-        inside = inside & (y >= 0) & (y < view_height) & (x >= 0) & (x < view_width)
-    if MAY_ERASE & STAGES:
-        inside = inside & (erased(row, y, x) == 0)
-    r, g, b = load_pixel(grad + y * view_width + x, stride_c, inside, RGB)
-    return r / std_r, g / std_g, b / std_b
-
-
-@triton.jit
-def _from_segment(
-    workspace,
-    sums,
-    row,
-    turn,
-    following,
-    views,
-    view,
-    sample,
-    samples,
-    y,
-    x,
-    inside,
-    view_height,
-    view_width,
-    kernel,
-    ENTRY: tl.constexpr,
-    STAGES: tl.constexpr,
-    RGB: tl.constexpr,
-):
-    """Back through the entry of the following segment."""
-    plane = view_height.to(tl.int64) * view_width
-    source = image_of(workspace, following, views, view, sample, samples, plane, STAGES, RGB)
-    r = y.to(tl.float32) * 0.0
-    g = r
-    b = r
-    if ENTRY == RESIZE and MAY_ROTATE & STAGES:
-        if following == ROTATE:
-            cos, sin = tl.load(turn), tl.load(turn + 1)
-            r, g, b = reverse_sampling.unrotated(
-                source, plane, y, x, inside, cos, sin, view_height, view_width, RGB
-            )
-    if ENTRY <= ACROSS and MAY_BLUR & STAGES:
-        if (following == ACROSS) | (following == BLUR):
-            r, g, b = reverse_sampling.unblurred(
-                source,
-                plane,
-                y,
-                x,
-                inside,
-                tl.load(row + BLUR_SIGMA),
-                kernel,
-                view_height,
-                view_width,
-                ENTRY != ACROSS,
-                RGB,
-            )
-    if ENTRY <= ROTATE and MAY_COLOUR & STAGES:
-        if following == CONTRAST:
-            r, g, b = load_pixel(source + y * view_width + x, plane, inside, RGB)
-            share = total_of(sums, 2, views, view, sample, samples, tl.num_programs(0))
-            share = share / plane.to(tl.float32)
-            if RGB:
-                r, g, b = r + share * RED, g + share * GREEN, b + share * BLUE
-            else:
-                r += share
-    if ENTRY <= BLUR and MAY_DIFF_COLOUR & STAGES:
-        if following == DIFF_CONTRAST:
-            r, g, b = load_pixel(source + y * view_width + x, plane, inside, RGB)
-            share = total_of(sums, 3, views, view, sample, samples, tl.num_programs(0))
-            share = share / plane.to(tl.float32)
-            if RGB:
-                share = share / 3.0
-            r, g, b = r + share, g + share, b + share
-    return r, g, b
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -255,11 +166,11 @@ def _reverse_segment_kernel(
     y, x = pixel // view_width, pixel % view_width
     if following == END:
         at = grad + view.to(tl.int64) * grad_v + (first + sample).to(tl.int64) * grad_b
-        dr, dg, db = _from_view(
+        dr, dg, db = from_view(
             at, row, y, x, inside, view_height, view_width, grad_c, std_r, std_g, std_b, STAGES, RGB
         )
     else:
-        dr, dg, db = _from_segment(
+        dr, dg, db = from_segment(
             workspace,
             sums,
             row,
@@ -280,7 +191,7 @@ def _reverse_segment_kernel(
             RGB,
         )
 
-    r = dr * 0.0
+    r = tl.zeros_like(dr)
     g = r
     b = r
     mean = 0.0

@@ -110,9 +110,9 @@ def _normal_pair(first, second):
 def _cos_sin(turn):
     """Cosine and sine of 2 pi * turn * 2**-24.
 
-    The nearest quarter of a turn is split off in integers: what is left lies within an eighth, where
-    the polynomials of the Cephes library (sinf, cosf) hold. General functions would need memory of
-    the thread to reduce large angles.
+    The nearest quarter of a turn is split off in integers: what is left lies within an eighth,
+    where the polynomials of the Cephes library (sinf, cosf) hold. General functions would need
+    memory of the thread to reduce large angles.
     """
     quarter = (turn + _EIGHTH) // _QUARTER
     x = (turn - quarter * _QUARTER).to(tl.float32) * _TURN

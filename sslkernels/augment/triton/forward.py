@@ -17,39 +17,22 @@ from torch.library import wrap_triton
 
 from sslkernels.augment.reference import Settings
 from sslkernels.augment.triton import colour, memory, sampling
+from sslkernels.augment.triton.entries import enter, erased
 from sslkernels.augment.triton.memory import (
     Call,
     image_of,
-    load_pixel,
     store_pixel,
     sums_of,
-    total_of,
 )
 from sslkernels.augment.triton.plan import (
-    ACROSS,
-    BLUR,
-    BLUR_SIGMA,
     CONTRAST,
     DIFF_CONTRAST,
     DOWN,
     END,
-    ERASE_HEIGHT,
-    ERASE_LEFT,
-    ERASE_TOP,
-    ERASE_WIDTH,
-    HEIGHT,
-    HORIZONTAL_FLIP,
-    LEFT,
     MAY_ERASE,
     MAY_TRANSLATE,
-    RESIZE,
     RIGHT,
-    ROTATE,
     ROW_LENGTH,
-    TOP,
-    VERTICAL_FLIP,
-    WIDTH,
-    entry_before,
     has_entry,
     next_entry,
 )
@@ -105,93 +88,6 @@ SIZES = [
     *("kernel", "channel"),
 ]
 """Arguments that a kernel is not compiled anew for when they happen to be 1 or multiples of 16."""
-
-
-@triton.jit
-def enter(
-    images,
-    row,
-    turn,
-    workspace,
-    sums,
-    views,
-    view,
-    sample,
-    samples,
-    height,
-    width,
-    stride_c,
-    stride_y,
-    stride_x,
-    view_height,
-    view_width,
-    kernel,
-    y,
-    x,
-    shown,
-    ENTRY: tl.constexpr,
-    STAGES: tl.constexpr,
-    RGB: tl.constexpr,
-    BYTES: tl.constexpr,
-):
-    """What an entry makes of the pixels (y, x), and the mean that the next step needs."""
-    plane = view_height.to(tl.int64) * view_width
-    mean = 0.0
-    if ENTRY == RESIZE:
-        r, g, b = sampling.resized(
-            images,
-            tl.load(row + TOP),
-            tl.load(row + LEFT),
-            tl.load(row + HEIGHT),
-            tl.load(row + WIDTH),
-            tl.load(row + VERTICAL_FLIP),
-            tl.load(row + HORIZONTAL_FLIP),
-            height,
-            width,
-            stride_c,
-            stride_y,
-            stride_x,
-            view_height,
-            view_width,
-            y,
-            x,
-            shown,
-            RGB,
-        )
-        if BYTES:
-            r, g, b = r / 255.0, g / 255.0, b / 255.0
-    else:
-        before = entry_before(row, ENTRY, STAGES)
-        source = image_of(workspace, before, views, view, sample, samples, plane, STAGES, RGB)
-        if ENTRY == ROTATE:
-            cos, sin = tl.load(turn), tl.load(turn + 1)
-            r, g, b = sampling.rotated(
-                source, plane, y, x, shown, cos, sin, view_height, view_width, RGB
-            )
-        elif ENTRY == ACROSS or ENTRY == BLUR:
-            r, g, b = sampling.blurred(
-                source,
-                plane,
-                y,
-                x,
-                shown,
-                tl.load(row + BLUR_SIGMA),
-                kernel,
-                view_height,
-                view_width,
-                ENTRY == ACROSS,
-                RGB,
-            )
-        else:
-            r, g, b = load_pixel(source + y * view_width + x, plane, shown, RGB)
-            kind = 0
-            values = plane.to(tl.float32)
-            if ENTRY == DIFF_CONTRAST:
-                kind = 1
-                if RGB:
-                    values = 3.0 * values
-            mean = total_of(sums, kind, views, view, sample, samples, tl.num_programs(0)) / values
-    return r, g, b, mean
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -316,11 +212,3 @@ def _segment_kernel(
             at = out + view.to(tl.int64) * out_v + (first + sample).to(tl.int64) * out_b
             at = at + sampling.pixel_offset(y, x, out_y, out_x)
             store_pixel(at, out_c, r, g, b, inside, RGB)
-
-
-@triton.jit
-def erased(row, y, x):
-    """Whether pixels lie in the box that is erased."""
-    top, left = tl.load(row + ERASE_TOP), tl.load(row + ERASE_LEFT)
-    rows = (y >= top) & (y < top + tl.load(row + ERASE_HEIGHT))
-    return rows & (x >= left) & (x < left + tl.load(row + ERASE_WIDTH))

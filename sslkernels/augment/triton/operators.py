@@ -14,8 +14,8 @@ from torch import Tensor
 from sslkernels.augment import chunked
 from sslkernels.augment.layout import Stage
 from sslkernels.augment.reference import Settings
-from sslkernels.augment.triton import draws as drawing
 from sslkernels.augment.triton import backward, forward
+from sslkernels.augment.triton import draws as drawing
 from sslkernels.operators import on_device
 
 augment_draws = drawing.augment_draws
@@ -53,7 +53,7 @@ def augment_forward_out(
     out: Tensor,
 ) -> None:
     """The same into `out`."""
-    settings = Settings(tuple(size), blur_kernel, tuple(mean), tuple(std), erase_value, stages)
+    settings = chunked.settings_of(size, blur_kernel, mean, std, erase_value, stages)
     if not _covers(images, settings):
         chunked.forward_out(images, draws, *settings, out)
         return
@@ -74,7 +74,7 @@ def augment_backward(
     stages: int,
 ) -> Tensor:
     """The gradient of floating images, of their shape, dtype and memory format."""
-    settings = Settings(tuple(size), blur_kernel, tuple(mean), tuple(std), erase_value, stages)
+    settings = chunked.settings_of(size, blur_kernel, mean, std, erase_value, stages)
     if not _covers(images, settings):
         return chunked.backward(grad, images, draws, *settings)
     out = torch.empty_like(images)

@@ -5,6 +5,7 @@ several channels are the largest or smallest they share.
 """
 
 # pyright: reportPossiblyUnboundVariable=false, reportArgumentType=false, reportOperatorIssue=false
+# pyright: reportGeneralTypeIssues=false
 # (A kernel is compiled by Triton: names bound under one constant are used under the same one.)
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def hue(r, g, b, dr, dg, db, shift):
 @triton.jit
 def _ramp(angle, span, offset, gradient):
     """What flows to the angle and to the span through -max(min(k, 4 span - k, span), 0)."""
-    turns = angle * 0.0 + offset
+    turns = tl.zeros_like(angle) + offset
     k = angle + offset * span
     turns = tl.where(k < 0.0, turns + 6.0, turns)
     k = tl.where(k < 0.0, k + 6.0 * span, k)

@@ -4,6 +4,7 @@ Each program gathers what it writes: no atomics, and the same result on every ru
 """
 
 # pyright: reportPossiblyUnboundVariable=false, reportArgumentType=false, reportOperatorIssue=false
+# pyright: reportGeneralTypeIssues=false
 # (A kernel is compiled by Triton: names bound under one constant are used under the same one.)
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def unrotated(gradient, plane, y, x, shown, cos, sin, view_height, view_width, R
     down, right = y.to(tl.float32) - middle_y, x.to(tl.float32) - middle_x
     to_y = tl.floor(cos * down - sin * right + middle_y).to(tl.int32)
     to_x = tl.floor(cos * right + sin * down + middle_x).to(tl.int32)
-    r = down * 0.0
+    r = tl.zeros_like(down)
     g = r
     b = r
     for place in range(16):
@@ -67,10 +68,10 @@ def unblurred(
         place, side, stride, line = x, view_width, 1, y * view_width
     else:
         place, side, stride, line = y, view_height, view_width, x
-    r = y.to(tl.float32) * 0.0
+    r = tl.zeros(y.shape, tl.float32)
     g = r
     b = r
-    total = sigma * 0.0
+    total = 0.0
     for offset in range(-radius, radius + 1):
         weight = sampling.blur_weight(offset, sigma)
         total += weight
@@ -165,7 +166,7 @@ def unresized(
     first_y, count_y = _targets(position_y, box_height, scale_y, support_y, view_height)
     first_x, count_x = _targets(position_x, box_width, scale_x, support_x, view_width)
     count_y = tl.where(tl.max(cropped.to(tl.int32), 0) > 0, count_y, 0)
-    r = y.to(tl.float32) * 0.0
+    r = tl.zeros(y.shape, tl.float32)
     g = r
     b = r
     for t in range(count_y):

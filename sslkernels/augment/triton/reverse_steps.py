@@ -53,7 +53,7 @@ def reverse_steps(
 
     The last of what is returned is, for each pixel, what flows to the mean.
     """
-    to_mean = dr * 0.0
+    to_mean = tl.zeros_like(dr)
     first_r, first_g, first_b = r, g, b
     if ENTRY <= CONTRAST:
         if MAY_COLOUR & STAGES:

@@ -5,6 +5,7 @@ Positions are float32, rounded where the definition rounds: an ulp of one would 
 """
 
 # pyright: reportPossiblyUnboundVariable=false, reportArgumentType=false, reportOperatorIssue=false
+# pyright: reportGeneralTypeIssues=false
 # (A kernel is compiled by Triton: names bound under one constant are used under the same one.)
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def tap_weight(position, end, centre, inverse):
 
 @triton.jit
 def tap_total(first, end, centre, inverse, count):
-    total = centre * 0.0
+    total = tl.zeros_like(centre)
     for t in range(count):
         total += tap_weight(first + t, end, centre, inverse)
     return total
@@ -91,14 +92,14 @@ def resized(
     count_y = tl.minimum((2.0 * support_y).to(tl.int32) + 2, height)
     count_x = tl.minimum((2.0 * support_x).to(tl.int32) + 2, width)
     top, left = box_top.to(tl.int32), box_left.to(tl.int32)
-    r = centre_x * 0.0
+    r = tl.zeros_like(centre_x)
     g = r
     b = r
     for t in range(count_y):
         weight_y = tap_weight(first_y + t, end_y, centre_y, inverse_y)
         row = top + first_y + t
         in_rows = shown & (first_y + t < end_y) & (row >= 0) & (row < height)
-        row_r = r * 0.0
+        row_r = tl.zeros_like(r)
         row_g = row_r
         row_b = row_r
         for s in range(count_x):
@@ -135,7 +136,7 @@ def rotated(view, plane, y, x, shown, cos, sin, view_height, view_width, RGB: tl
     """The pixels (y, x) of a view in the workspace, turned about its centre."""
     from_y, from_x = rotation_source(y, x, cos, sin, view_height, view_width)
     top, left = tl.floor(from_y), tl.floor(from_x)
-    r = from_x * 0.0
+    r = tl.zeros_like(from_x)
     g = r
     b = r
     for corner in tl.static_range(4):
@@ -187,10 +188,10 @@ def blurred(
 ):
     """The pixels (y, x) of a view in the workspace, blurred along its rows or its columns."""
     radius = blur_radius(sigma, kernel)
-    r = y.to(tl.float32) * 0.0
+    r = tl.zeros(y.shape, tl.float32)
     g = r
     b = r
-    total = sigma * 0.0
+    total = 0.0
     for offset in range(-radius, radius + 1):
         weight = blur_weight(offset, sigma)
         total += weight

@@ -1,6 +1,7 @@
 """The pointwise stages of a segment."""
 
 # pyright: reportPossiblyUnboundVariable=false, reportArgumentType=false, reportOperatorIssue=false
+# pyright: reportGeneralTypeIssues=false
 # (A kernel is compiled by Triton: names bound under one constant are used under the same one.)
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from sslkernels.augment.triton.plan import (
     DIFF_CONTRAST,
     DIFF_CONTRAST_FACTOR,
     DIFF_SATURATION,
-    END,
     GRAYSCALE,
     HUE_SHIFT,
     MAY_COLOUR,

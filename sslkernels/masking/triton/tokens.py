@@ -3,6 +3,10 @@
 The definition is the docstring of `sslkernels.masking.reference.mask_tokens`.
 """
 
+# pyright: reportPossiblyUnboundVariable=false, reportArgumentType=false, reportOperatorIssue=false
+# pyright: reportGeneralTypeIssues=false
+# (A kernel is compiled by Triton: names bound under one constant are used under the same one.)
+
 from __future__ import annotations
 
 import triton

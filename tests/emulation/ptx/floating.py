@@ -7,6 +7,7 @@ differ in the last bits.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from fractions import Fraction
 
 import numpy as np
 
@@ -44,6 +45,7 @@ _floats("add", np.add, FLOATS, "rn")
 _floats("sub", np.subtract, FLOATS, "rn")
 _floats("mul", np.multiply, FLOATS, "rn")
 _floats("fma", multiply_add, _SINGLE, "rn")
+_floats("copysign", lambda sign, value: np.copysign(value, sign), FLOATS, "")
 _floats("neg", np.negative, FLOATS, "")
 _floats("abs", np.abs, FLOATS, "")
 _floats("min", np.fmin, FLOATS, "")
@@ -57,6 +59,19 @@ _floats("lg2", np.log2, _SINGLE, "approx")
 _floats("sin", np.sin, _SINGLE, "approx")
 _floats("cos", np.cos, _SINGLE, "approx")
 _floats("tanh", np.tanh, _SINGLE, "approx")
+
+
+@operation("fma", types=("f64",), modifiers="rn")
+def multiply_add_double(state: State, instruction: Instruction) -> None:
+    """In Python's fractions, which round nothing before the end."""
+    target, *sources = instruction.operands
+    values = [state.lanes.read(source, "f64") for source in sources]
+    with np.errstate(all="ignore"):
+        result = values[0] * values[1] + values[2]
+    for i in np.flatnonzero(np.isfinite(result)):
+        a, b, c = (Fraction(float(value[i])) for value in values)
+        result[i] = float(a * b + c) or result[i]  # which knows the sign of a zero
+    state.lanes.write(target, result)
 
 
 @operation("min", "max", types=_SINGLE, modifiers="ftz NaN")

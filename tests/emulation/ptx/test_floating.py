@@ -32,6 +32,7 @@ def singles(*values):
         ("rcp.approx.ftz.f32 out, a;", 1 / X),
         ("fma.rn.f32 out, a, b, c;", (X.astype(np.float64) * Y + Z).astype(np.float32)),
         ("add.f32 out, a, 0f3F800000;", X + 1),
+        ("copysign.f32 out, a, b;", np.copysign(Y, X)),
     ],
 )
 def test_arithmetic(code, expected):
@@ -54,6 +55,15 @@ def test_functions(name, function):
     a = np.abs(X) + np.float32(0.1)
     found = evaluated(f"{name}.f32 out, a;", np.float32, a)
     np.testing.assert_allclose(found, function(a.astype(np.float64)), rtol=1e-7)
+
+
+def test_a_double_product_is_not_rounded_before_its_sum():
+    a, c = np.array([1 + 2.0**-40]), np.array([-(1 + 2.0**-39)])
+    assert evaluated("fma.rn.f64 out, a, a, b;", np.float64, a, c) == 2.0**-80
+    assert a * a + c == 0
+    for b in (NAN, INF, 0.0):
+        found = evaluated("fma.rn.f64 out, a, b, c;", np.float64, a, np.array([b]), c)
+        np.testing.assert_array_equal(found, a * b + c)
 
 
 def test_a_product_is_not_rounded_before_its_sum():
