@@ -10,6 +10,7 @@ from tests.emulation.process import run_emulated
 
 pytest.importorskip("triton")
 KERNELS = Path(__file__).with_name("emulated_kernels.py")
+MUTATIONS = Path(__file__).with_name("emulated_mutations.py")
 
 
 def test_one_forward_and_backward():
@@ -17,5 +18,12 @@ def test_one_forward_and_backward():
 
 
 @pytest.mark.ladder
-def test_every_kernel():
-    run_emulated(KERNELS)
+@pytest.mark.parametrize("part", ["test_logsumexp", "not test_logsumexp"])
+def test_every_kernel(part):
+    run_emulated(KERNELS, "-k", part)
+
+
+@pytest.mark.ladder
+@pytest.mark.parametrize("part", ["barrier", "not barrier"])
+def test_every_defect(part):
+    run_emulated(MUTATIONS, "-k", part)
