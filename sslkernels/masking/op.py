@@ -150,3 +150,4 @@ define_chunked(
     _fake_mask_tokens,
 )
 backends.add("mask_tokens", lambda: complete_native(mask_tokens=_fake_mask_tokens))
+backends.add_cuda("mask_tokens")
