@@ -19,6 +19,7 @@ from setuptools.command.build_ext import build_ext
 HERE = Path(__file__).resolve().parent
 CSRC = HERE / "csrc"
 LIBRARIES = "sslkernels.native"
+CUDA = "CUDA"
 
 
 class BuildLibraries(build_ext):
@@ -28,7 +29,8 @@ class BuildLibraries(build_ext):
         from native import flags
 
         *folders, isa = fullname.split(".")
-        return os.path.join(*folders, flags.library_name(CSRC, isa))  # noqa: PTH118
+        name = flags.cuda_library_name(CSRC) if isa == CUDA else flags.library_name(CSRC, isa)
+        return os.path.join(*folders, name)  # noqa: PTH118
 
     def build_extension(self, ext: Extension) -> None:
         import torch
@@ -38,13 +40,15 @@ class BuildLibraries(build_ext):
         output = Path(self.get_ext_fullpath(ext.name)).resolve()
         output.parent.mkdir(parents=True, exist_ok=True)
         remove_libraries(output.parent, f"sslkernels-{isa.lower()}-*.so")
+        toolkit = cuda_toolkit() if isa == CUDA else None
         build.compile_library(
             output,
-            isa=isa,
-            sources=flags.sources(CSRC),
+            isa=flags.CUDA_HOST if toolkit else isa,
+            sources=flags.cuda_sources(CSRC) if toolkit else flags.sources(CSRC),
             include=CSRC,
             torch_root=Path(torch.__file__).parent,
             compiler=build.find_compiler(),
+            toolkit=toolkit,
         )
 
     def copy_extensions_to_source(self) -> None:
@@ -65,6 +69,14 @@ class Wheel(bdist_wheel):
         return "py3", "none", super().get_tag()[2]
 
 
+def cuda_toolkit():
+    """The toolkit to compile the CUDA kernels with now, or None."""
+    import torch
+    from native import cuda
+
+    return cuda.toolkit_ahead_of_time(os.environ, torch.version.cuda)
+
+
 def libraries() -> list[Extension]:
     """What to compile ahead of time: nothing without torch or without a compiler."""
     if importlib.util.find_spec("torch") is None:
@@ -76,11 +88,13 @@ def libraries() -> list[Extension]:
     except build.NoCompiler as error:
         print(f"warning: the C++ kernels are not compiled now: {error}", file=sys.stderr)
         return []
-    paths = [str(path.relative_to(HERE)) for path in flags.sources(CSRC)]
+    wanted = [isa for isa in flags.ISAS if compiler.accepts(flags.compile_flags(isa))]
+    sources = {isa: flags.sources(CSRC) for isa in wanted}
+    if cuda_toolkit():
+        sources[CUDA] = flags.cuda_sources(CSRC)
     return [
-        Extension(f"{LIBRARIES}.{isa}", paths)
-        for isa in flags.ISAS
-        if compiler.accepts(flags.compile_flags(isa))
+        Extension(f"{LIBRARIES}.{name}", [str(path.relative_to(HERE)) for path in paths])
+        for name, paths in sources.items()
     ]
 
 

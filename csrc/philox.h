@@ -23,11 +23,7 @@
 
 #include <cstdint>
 
-#if defined(__CUDACC__) || defined(__HIPCC__)
-#define SSLK_HOST_DEVICE __host__ __device__
-#else
-#define SSLK_HOST_DEVICE
-#endif
+#include "host_device.h"
 
 namespace sslk {
 

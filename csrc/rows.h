@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "host_device.h"
 #include "similarity/problem.h"
 
 namespace sslk {
@@ -25,15 +26,17 @@ inline const void* view_row(const Views& views, int64_t i) {
   return view_row(views, views.z1, views.z2, i);
 }
 
-inline float bfloat16_to_float(uint16_t x) { return std::bit_cast<float>(uint32_t(x) << 16); }
+SSLK_HOST_DEVICE inline float bfloat16_to_float(uint16_t x) {
+  return std::bit_cast<float>(uint32_t(x) << 16);
+}
 
-inline uint16_t float_to_bfloat16(float x) {
+SSLK_HOST_DEVICE inline uint16_t float_to_bfloat16(float x) {
   const uint32_t bits = std::bit_cast<uint32_t>(x);
   if ((bits & 0x7fffffff) > 0x7f800000) return 0x7fc0;          // NaN
   return uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);  // to nearest, ties to even
 }
 
-inline float float16_to_float(uint16_t x) {
+SSLK_HOST_DEVICE inline float float16_to_float(uint16_t x) {
   const uint32_t magnitude = uint32_t(x & 0x7fff) << 13;
   // Exponents are rebased by a product, which is exact and covers subnormal numbers too.
   uint32_t bits = std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) * 0x1p112f);
@@ -41,7 +44,7 @@ inline float float16_to_float(uint16_t x) {
   return std::bit_cast<float>(bits | uint32_t(x & 0x8000) << 16);
 }
 
-inline uint16_t float_to_float16(float x) {
+SSLK_HOST_DEVICE inline uint16_t float_to_float16(float x) {
   const uint32_t bits = std::bit_cast<uint32_t>(x);
   const uint16_t sign = uint16_t((bits >> 16) & 0x8000);
   const uint32_t magnitude = bits & 0x7fffffff;

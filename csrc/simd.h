@@ -1,9 +1,14 @@
 // Vectors of this ISA's width, in the compiler's own vector extension: one source for every ISA.
 #pragma once
 
+#if defined(__CUDACC__)
+#include "one_lane.h"
+#else
+
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 #if defined(__AVX512F__)
 #include <immintrin.h>
@@ -34,6 +39,9 @@ struct VectorOf {
 template <class T>
 using Vec = typename VectorOf<T>::type;
 
+template <class V>
+using Lane = std::remove_reference_t<decltype(std::declval<V&>()[0])>;
+
 template <class T>
 constexpr int kLanes = kVectorBytes / int(sizeof(T));
 
@@ -63,7 +71,7 @@ template <class T>
 SSLK_INLINE Vec<T> reciprocal(Vec<T> x) {
 #if defined(__AVX512F__)
   if constexpr (sizeof(T) == 4) {  // a division keeps two ports busy for 16 cycles
-    const Vec<T> r = reinterpret_cast<Vec<T>>(_mm512_rcp14_ps(reinterpret_cast<__m512>(x)));
+    const Vec<T> r = reinterpret_cast<Vec<T> >(_mm512_rcp14_ps(reinterpret_cast<__m512>(x)));
     return r + r * (T(1) - x * r);
   }
 #endif
@@ -101,8 +109,10 @@ SSLK_INLINE Vec<T> exp2_scaled(Vec<T> x, T c, T n = 0) {
     p = p * f + T(1);
   }
   constexpr int kMantissa = kDouble ? 52 : 23;
-  const auto exponent = reinterpret_cast<Vec<Bits<T>>>(shifted) << kMantissa;
-  return reinterpret_cast<Vec<T>>(reinterpret_cast<Vec<Bits<T>>>(p) + exponent);
+  const auto exponent = reinterpret_cast<Vec<Bits<T> > >(shifted) << kMantissa;
+  return reinterpret_cast<Vec<T> >(reinterpret_cast<Vec<Bits<T> > >(p) + exponent);
 }
 
 }  // namespace sslk
+
+#endif

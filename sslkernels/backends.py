@@ -1,7 +1,7 @@
 """Which implementation runs for a tensor, and why.
 
 `reference` is the dense definition, `chunked` plain PyTorch in bounded memory on any device, `cpu`
-the C++ kernels, `triton` the kernels for GPUs. `cuda` has a name here and nothing behind it yet.
+the C++ kernels, `triton` and `cuda` the kernels for GPUs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ _ABOUT = {
     "chunked": "plain PyTorch, bounded memory",
     "reference": "plain PyTorch, stores every logit",
 }
-_NOT_YET = {"cuda": "the CUDA kernels are not written yet"}
 _TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _OLDEST_NVIDIA = (8, 0)
 _AMD_MATRIX_CORES = ("gfx90a", "gfx942", "gfx950")
@@ -43,6 +42,7 @@ _operators: dict[str, Callable[[], None]] = {}
 _engines: dict[str, str] = {}
 _triton_operators: dict[str, Callable[[], None]] = {}
 _triton_dtypes: dict[str, tuple[torch.dtype, ...]] = {}
+_cuda_operators: dict[str, Callable[[Tensor], str]] = {}
 
 
 class backend:
@@ -132,18 +132,21 @@ def explain(op: str | Callable[..., object], *tensors: Tensor) -> str:
 
 def why_not(op: str, name: str, tensor: Tensor) -> str:
     """Why implementation `name` of `op` cannot run for `tensor`, or an empty string if it can."""
-    if name in _NOT_YET:
-        return _NOT_YET[name]
     if name == "cpu":
         return _native_problem(op) if tensor.is_cpu else f"the tensor is on {tensor.device}"
     if name == "triton":
         return _why_not_triton(_engines.get(op, op), tensor)
+    if name == "cuda":
+        return _why_not_cuda(_engines.get(op, op), tensor)
     return ""
 
 
 def _default(op: str, tensor: Tensor) -> str:
-    best = "cpu" if tensor.is_cpu else "triton"
-    return "chunked" if why_not(op, best, tensor) else best
+    """On a GPU Triton serves, which needs no nvcc; CUDA where Triton has nothing."""
+    for name in ("cpu",) if tensor.is_cpu else ("triton", "cuda"):
+        if not why_not(op, name, tensor):
+            return name
+    return "chunked"
 
 
 def matmul_precision() -> int:
@@ -169,6 +172,14 @@ def add_triton(
     for op in ops:
         _triton_operators[op] = once
         _triton_dtypes[op] = dtypes
+
+
+def add_cuda(op: str, why_not_this: Callable[[Tensor], str] = lambda tensor: "") -> None:
+    """Say that an operator has CUDA kernels.
+
+    `why_not_this` says of a CUDA tensor why they do not take it, or "" if they do.
+    """
+    _cuda_operators[op] = why_not_this
 
 
 def compose(op: str, engine: str) -> None:
@@ -223,6 +234,35 @@ def _load_native() -> str:
             RuntimeWarning,
             stacklevel=4,
         )
+        return str(error)
+    return ""
+
+
+def _why_not_cuda(op: str, tensor: Tensor) -> str:
+    if op not in _cuda_operators:
+        return f"{op} has no CUDA kernels"
+    if not tensor.is_cuda:
+        return f"the tensor is on {tensor.device}"
+    return _cuda_operators[op](tensor) or _cuda_problem(op, tensor.device.index)
+
+
+# A function of its own: as for `_native_problem`.
+@torch.compiler.assume_constant_result
+def _cuda_problem(op: str, device: int) -> str:
+    return _prepare_cuda(op, device)
+
+
+@functools.cache
+def _prepare_cuda(op: str, device: int) -> str:
+    """Why the CUDA kernels of `op` cannot run on a device, or "" and they are loaded."""
+    if torch.version.hip:
+        return "this PyTorch is for AMD's GPUs"
+    problem = _card_problem(torch.cuda.get_device_properties(device)) or _prepare_native(op)
+    if problem:
+        return problem
+    try:
+        native.load_cuda()
+    except native.NativeUnavailable as error:
         return str(error)
     return ""
 

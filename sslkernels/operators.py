@@ -19,6 +19,7 @@ from torch.autograd import Function
 
 NAMESPACES: dict[str, Any] = {
     "cpu": torch.ops.sslkernels,
+    "cuda": torch.ops.sslkernels,  # the dispatcher takes the kernel of the tensors' device
     "chunked": torch.ops.sslkernels_chunked,
     "triton": torch.ops.sslkernels_triton,
 }

@@ -5,13 +5,6 @@
 
 namespace sslk::augment {
 
-int64_t resize_taps(int64_t inputs, int64_t outputs) {
-  const double scale = double(inputs) / double(outputs);
-  // 2 support + 1, rounded down; when nothing shrinks the outermost of three weights is zero.
-  const int64_t taps = scale <= 1 ? 2 : int64_t(2 * scale + 1.0001);
-  return std::min(taps, inputs);
-}
-
 int64_t transposed_resize_taps(int64_t inputs, int64_t outputs) {
   const double scale = double(inputs) / double(outputs);
   const double reach = (std::max(1.0, scale) + 1) / scale;  // to each side, in outputs
@@ -34,37 +27,19 @@ void find_ranges(Bands<T>& bands) {
 
 }  // namespace
 
-// Positions are computed as torch computes them, rounding by rounding: at position 500 one ulp
-// moves a weight by 3e-5.
 template <class T>
 void fill_resize(Bands<T>& bands, bool flipped, T weight_scale) {
   using V = Vec<T>;
-  using I = Vec<Index<T>>;
-  const Index<T> inputs = Index<T>(bands.inputs), outputs = Index<T>(bands.outputs);
-  const Index<T> taps = Index<T>(bands.taps);
-  const T scale = T(inputs) / T(outputs);
-  const V support = broadcast(std::max(scale, T(1)));
-  const V inverse = broadcast(scale > 1 ? T(1) / scale : T(1));
-  const V zero = {}, half = broadcast(T(0.5)), one = broadcast(T(1));
-
+  const ResizeAxis<T> axis(bands.inputs, bands.outputs);
+  const Index<T> outputs = Index<T>(bands.outputs), taps = Index<T>(bands.taps);
   for (int64_t b = 0; b < bands.blocks(); ++b) {
-    I output = lane_numbers<T>() + Index<T>(b * kLanes<T>);
-    output = output < outputs - 1 ? output : I{} + (outputs - 1);
-    if (flipped) output = (outputs - 1) - output;
-    const V centre = rounded((to_float<T>(output) + half) * scale);
-    I first = truncated<T>(centre - support + half);
-    I end = truncated<T>(centre + support + half);
-    first = first > 0 ? first : I{};
-    end = end < inputs ? end : I{} + inputs;
-    I count = end - first;
-    count = count < taps ? count : I{} + taps;
-
+    Vec<Index<T>> output = lane_numbers<T>() + Index<T>(b * kLanes<T>);
+    output = output < outputs - 1 ? output : Vec<Index<T>>{} + (outputs - 1);
+    const auto window = axis.window(output, flipped);
     T* const weights = bands.weights + b * taps * kLanes<T>;
-    V total = zero;
+    V total = {};
     for (Index<T> t = 0; t < taps; ++t) {
-      const V distance = (to_float<T>(first + t) - centre + half) * inverse;
-      V weight = larger(zero, one - absolute(distance));
-      weight = (I{} + t) < count ? weight : zero;
+      const V weight = axis.weight(window, t);
       total += weight;
       store(weights + t * kLanes<T>, weight);
     }
@@ -72,8 +47,8 @@ void fill_resize(Bands<T>& bands, bool flipped, T weight_scale) {
     for (Index<T> t = 0; t < taps; ++t) {
       store(weights + t * kLanes<T>, load(weights + t * kLanes<T>) * normalise);
     }
-    store(bands.first + b * kLanes<T>, first);
-    store(bands.last + b * kLanes<T>, first + count - 1);
+    store(bands.first + b * kLanes<T>, window.first);
+    store(bands.last + b * kLanes<T>, window.first + window.count - 1);
   }
   find_ranges(bands);
 }

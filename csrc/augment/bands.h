@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "../workspace.h"
-#include "lanes.h"
+#include "window.h"
 
 namespace sslk::augment {
 
@@ -29,8 +29,7 @@ struct Bands {
   }
 };
 
-// The most weights in a row of a resize, and in a row of its transpose.
-int64_t resize_taps(int64_t inputs, int64_t outputs);
+// The most weights in a row of the transpose of a resize.
 int64_t transposed_resize_taps(int64_t inputs, int64_t outputs);
 
 template <class T>

@@ -2,21 +2,15 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 
 #include "../workspace.h"
 #include "blur_loops.h"
 #include "combine.h"
+#include "gaussian.h"
 #include "strip.h"
 
 namespace sslk::augment {
-
-// Index i mirrored into [0, n), the ends not repeated; |i| and |i - n + 1| are below n.
-inline int64_t mirrored(int64_t i, int64_t n) {
-  i = i < 0 ? -i : i;
-  return i < n ? i : 2 * n - 2 - i;
-}
 
 // Weights at -radius ... radius. Those too small to be seen in T are left out.
 template <class T>
@@ -27,13 +21,12 @@ struct Gaussian {
   // memory: as many as the kernel has.
   void fill(T* memory, int64_t kernel, double sigma) {
     const int64_t half = kernel / 2;
-    const auto at = [&](int64_t i) { return std::exp(-0.5 * double(i * i) / (sigma * sigma)); };
-    const double smallest = sizeof(T) == 8 ? 0.0 : 0x1p-24;
+    const auto at = [&](int64_t i) { return gaussian_at(i, sigma); };
     double total = 1;
     radius = 0;
     for (int64_t i = 1; i <= half; ++i) {
       total += 2 * at(i);
-      if (at(i) > smallest) radius = i;
+      if (at(i) > kSmallestWeight<T>) radius = i;
     }
     weights = memory;
     for (int64_t i = -radius; i <= radius; ++i) weights[i + radius] = T(at(i) / total);

@@ -4,7 +4,7 @@
 // gradient of its output into that of its input; at kinks it takes torch's side.
 #pragma once
 
-#include "strip.h"
+#include "luma.h"
 
 namespace sslk::augment {
 
@@ -89,21 +89,5 @@ struct Grayscale {
     db = sum * T(kLumaBlue);
   }
 };
-
-// ---- Any number of channels ---------------------------------------------------------------------
-
-// Distance from the mean of the channels. The matrix is symmetric, so that it is its own gradient.
-template <class T>
-void change_distance_from_gray(const Strip<T>& from, const Strip<T>& to, T factor) {
-  const T share = T(1) / T(from.channels);
-  for (int64_t i = 0; i < from.count(); i += kLanes<T>) {
-    Vec<T> mean = {};
-    for (int64_t c = 0; c < from.channels; ++c) mean += load(from.row(c, 0) + i);
-    mean *= share;
-    for (int64_t c = 0; c < from.channels; ++c) {
-      store(to.row(c, 0) + i, (load(from.row(c, 0) + i) - mean) * factor + mean);
-    }
-  }
-}
 
 }  // namespace sslk::augment

@@ -16,7 +16,7 @@ namespace sslk::augment {
 template <class T>
 class Hue {
  public:
-  explicit Hue(T turns) : shift_(turns < 0 ? turns * 6 + 6 : turns * 6) {}
+  SSLK_INLINE explicit Hue(T turns) : shift_(turns < 0 ? turns * 6 + 6 : turns * 6) {}
 
   SSLK_INLINE void apply(Vec<T>& r, Vec<T>& g, Vec<T>& b) const {
     const Pixel p = take_apart(r, g, b);

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "../simd.h"
+#if !defined(__CUDACC__)
 #if defined(__SSE2__)
 #include <immintrin.h>
 #endif
@@ -144,3 +145,5 @@ SSLK_INLINE Vec<Index<T>> truncated(Vec<T> v) {
 }
 
 }  // namespace sslk
+
+#endif

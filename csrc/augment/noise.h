@@ -1,22 +1,15 @@
 // Gaussian noise that depends on nothing but two keys, the channel and the pixel.
 #pragma once
 
-#include <cmath>
+#include <algorithm>
 #include <cstdint>
 
 #include "../philox.h"
 #include "colour.h"
+#include "normal.h"
+#include "strip.h"
 
 namespace sslk::augment {
-
-// Two normal numbers out of two words, by Box and Muller.
-template <class T>
-inline void normal_pair(uint32_t first, uint32_t second, T* out) {
-  const T radius = std::sqrt(T(-2) * std::log(T((first >> 8) + 1) * T(0x1p-24)));
-  const T angle = T(6.283185307179586 * 0x1p-24) * T(second >> 8);
-  out[0] = radius * std::cos(angle);
-  out[1] = radius * std::sin(angle);
-}
 
 // Calls f(channel, offset in the plane, vector of numbers) for all of a strip.
 template <class T, class F>

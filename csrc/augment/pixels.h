@@ -19,7 +19,7 @@ struct Float16 {
 
 enum class PixelType { kUint8, kFloat32, kFloat64, kBFloat16, kFloat16 };
 
-constexpr int64_t pixel_bytes(PixelType type) {
+SSLK_HOST_DEVICE constexpr int64_t pixel_bytes(PixelType type) {
   return type == PixelType::kUint8     ? 1
          : type == PixelType::kFloat32 ? 4
          : type == PixelType::kFloat64 ? 8
@@ -28,7 +28,7 @@ constexpr int64_t pixel_bytes(PixelType type) {
 
 // Calls f with a value of the pixels' type.
 template <class F>
-decltype(auto) with_pixel_type(PixelType type, F&& f) {
+SSLK_HOST_DEVICE decltype(auto) with_pixel_type(PixelType type, F&& f) {
   switch (type) {
     case PixelType::kUint8:
       return f(uint8_t{});
@@ -43,14 +43,14 @@ decltype(auto) with_pixel_type(PixelType type, F&& f) {
   }
 }
 
-inline float to_real(uint8_t x) { return x; }
-inline float to_real(float x) { return x; }
-inline double to_real(double x) { return x; }
-inline float to_real(BFloat16 x) { return bfloat16_to_float(x.bits); }
-inline float to_real(Float16 x) { return float16_to_float(x.bits); }
+SSLK_HOST_DEVICE inline float to_real(uint8_t x) { return x; }
+SSLK_HOST_DEVICE inline float to_real(float x) { return x; }
+SSLK_HOST_DEVICE inline double to_real(double x) { return x; }
+SSLK_HOST_DEVICE inline float to_real(BFloat16 x) { return bfloat16_to_float(x.bits); }
+SSLK_HOST_DEVICE inline float to_real(Float16 x) { return float16_to_float(x.bits); }
 
 template <class S, class T>
-S from_real(T x) {
+SSLK_HOST_DEVICE S from_real(T x) {
   if constexpr (std::is_same_v<S, BFloat16>)
     return {float_to_bfloat16(float(x))};
   else if constexpr (std::is_same_v<S, Float16>)

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "../host_device.h"
+
 namespace sslk::augment {
 
 constexpr int64_t kRowLength = 32;
@@ -103,7 +105,16 @@ struct Frame {
   int64_t stages;
 };
 
-// False when the row cannot be of such images and views.
-bool read_row(const float* row, const Frame& frame, Program& program);
+// Whether a segment changes the pixels where they are, only with a number that it waited for.
+SSLK_HOST_DEVICE inline bool uses_mean(Entry entry) {
+  return entry == Entry::kLumaMean || entry == Entry::kOverallMean;
+}
+
+// How many values the mean is one of.
+SSLK_HOST_DEVICE inline double values_in_mean(Entry entry, const Frame& frame) {
+  const double pixels = double(frame.view_height) * double(frame.view_width);
+  const bool luma = entry == Entry::kLumaMean && frame.channels == 3;
+  return luma ? pixels : pixels * double(frame.channels);
+}
 
 }  // namespace sslk::augment

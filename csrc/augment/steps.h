@@ -5,6 +5,7 @@
 #include "hue.h"
 #include "noise.h"
 #include "program.h"
+#include "strip.h"
 
 namespace sslk::augment {
 
@@ -39,6 +40,20 @@ SSLK_INLINE void for_each_pixel(const Strip<T>& from, const Strip<T>& to, const 
 template <class T, class Stage>
 SSLK_INLINE void for_each_colour(const Strip<T>& from, const Strip<T>& to, const Stage& stage) {
   for_each_pixel(from, to, [&](auto& r, auto& g, auto& b) { stage.apply(r, g, b); });
+}
+
+// Distance from the mean of the channels. The matrix is symmetric, so that it is its own gradient.
+template <class T>
+void change_distance_from_gray(const Strip<T>& from, const Strip<T>& to, T factor) {
+  const T share = T(1) / T(from.channels);
+  for (int64_t i = 0; i < from.count(); i += kLanes<T>) {
+    Vec<T> mean = {};
+    for (int64_t c = 0; c < from.channels; ++c) mean += load(from.row(c, 0) + i);
+    mean *= share;
+    for (int64_t c = 0; c < from.channels; ++c) {
+      store(to.row(c, 0) + i, (load(from.row(c, 0) + i) - mean) * factor + mean);
+    }
+  }
 }
 
 // One stage for all three channels.

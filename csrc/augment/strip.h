@@ -39,14 +39,6 @@ void copy(const Strip<T>& from, const Strip<T>& to) {
   }
 }
 
-constexpr double kLumaRed = 0.2989, kLumaGreen = 0.587, kLumaBlue = 0.114;  // torchvision's
-
-template <class V>
-SSLK_INLINE V luma(V red, V green, V blue) {
-  using T = std::remove_reference_t<decltype(red[0])>;
-  return red * T(kLumaRed) + green * T(kLumaGreen) + blue * T(kLumaBlue);
-}
-
 // The sum of all lanes, halves first: one after the other they would wait for each other.
 template <class T>
 SSLK_INLINE T pairwise_sum(Vec<T> v) {

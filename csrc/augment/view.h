@@ -14,6 +14,7 @@
 
 #include "blur.h"
 #include "crop.h"
+#include "read_row.h"
 #include "rotate.h"
 #include "scratch.h"
 #include "steps.h"
@@ -57,18 +58,6 @@ Strip<T> take_image(Workspace& memory, const Frame& frame, int64_t rows) {
 template <class T>
 size_t image_bytes(const Frame& frame, int64_t rows) {
   return Workspace::padded<T>(frame.channels * plane_size<T>(frame, rows) + kOverread<T>);
-}
-
-// Whether a segment changes the pixels where they are, only with a number that it waited for.
-inline bool uses_mean(Entry entry) {
-  return entry == Entry::kLumaMean || entry == Entry::kOverallMean;
-}
-
-// How many values the mean is one of.
-inline double values_in_mean(Entry entry, const Frame& frame) {
-  const double pixels = double(frame.view_height) * double(frame.view_width);
-  const bool luma = entry == Entry::kLumaMean && frame.channels == 3;
-  return luma ? pixels : pixels * double(frame.channels);
 }
 
 template <class T>

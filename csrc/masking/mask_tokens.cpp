@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "../parallel.h"
-#include "../philox.h"
+#include "token.h"
 
 namespace sslk {
 namespace {
@@ -22,15 +22,9 @@ class Sequence {
 
   // False when an id lies outside the vocabulary.
   bool mask(int64_t row) {
-    const int64_t offset = row * p_.length;
-    ids_ = p_.input_ids + offset;
-    masked_ = p_.masked_ids + offset;
-    labels_ = p_.labels + offset;
-    attention_ = p_.attention_mask ? p_.attention_mask + offset : nullptr;
-    words_ = p_.word_ids ? p_.word_ids + offset : nullptr;
-    sequence_ = uint64_t(p_.sequence_ids[row]);
-    std::copy_n(ids_, p_.length, masked_);
-    std::fill_n(labels_, p_.length, p_.ignore_index);
+    row_ = MaskRow<Id>::of(p_, row);
+    std::copy_n(row_.ids, p_.length, row_.masked);
+    std::fill_n(row_.labels, p_.length, p_.ignore_index);
     switch (p_.strategy) {
       case MaskStrategy::kToken:
         by_token();
@@ -46,38 +40,9 @@ class Sequence {
   }
 
  private:
-  PhiloxBlock draw(Stream stream, int64_t index) const {
-    return philox_block(p_.seed, stream, sequence_, uint32_t(index));
-  }
-
-  bool maskable(int64_t i) const {
-    return (!attention_ || attention_[i]) && (!words_ || words_[i] >= 0) &&
-           !std::binary_search(p_.special_ids, p_.special_ids + p_.special_count, ids_[i]);
-  }
-
-  void select(int64_t i, uint32_t fate, uint32_t choice) {
-    labels_[i] = ids_[i];
-    if (fate < p_.replace_below) {
-      masked_[i] = Id(p_.mask_token_id);
-    } else if (fate < p_.random_below) {
-      masked_[i] = ordinary_id(choice);
-    }
-  }
-
-  // The id with as many ordinary ones before it as the draw says.
-  Id ordinary_id(uint32_t choice) const {
-    const int64_t rank = philox_below(choice, uint32_t(p_.vocab_size - p_.special_count));
-    int64_t low = 0, high = p_.special_count;
-    while (low < high) {
-      const int64_t middle = (low + high) / 2;
-      if (p_.special_ids[middle] - middle <= rank) {
-        low = middle + 1;
-      } else {
-        high = middle;
-      }
-    }
-    return Id(rank + low);
-  }
+  PhiloxBlock draw(Stream stream, int64_t index) const { return row_.draw(stream, index); }
+  bool maskable(int64_t i) const { return row_.maskable(p_, i); }
+  void select(int64_t i, uint32_t fate, uint32_t choice) { row_.select(p_, i, fate, choice); }
 
   void by_token() {
     uint32_t selection[kTile], fate[kTile], choice[kTile];
@@ -101,8 +66,8 @@ class Sequence {
     int64_t word = -1;
     bool selected = false;
     for (int64_t i = 0; i < p_.length; ++i) {
-      if (words_[i] != word) {
-        word = words_[i];
+      if (row_.words[i] != word) {
+        word = row_.words[i];
         selected = word >= 0 && draw(Stream::kMaskWord, word).word[0] < p_.select_below;
       }
       if (selected && maskable(i)) {
@@ -115,16 +80,14 @@ class Sequence {
   void by_span() {
     find_units();
     const int64_t n = int64_t(maskable_.size());
-    left_ = (n * p_.select_below + draw(Stream::kMaskBudget, 0).word[0]) >> 32;
+    left_ = row_.budget(n, p_.select_below);
     const int64_t units = int64_t(unit_begin_.size()) - 1;
     taken_.assign(size_t(units), 0);
     for (int64_t t = 0; t < n && left_ > 0; ++t) {
       const PhiloxBlock span = draw(Stream::kMaskSpan, t);
       const int64_t first = unit_[maskable_[philox_below(span.word[0], uint32_t(n))]];
-      const int64_t longer =
-          std::upper_bound(p_.longer_from, p_.longer_from + p_.longer_count, span.word[1]) -
-          p_.longer_from;
-      for (int64_t u = first; u < std::min(first + 1 + longer, units); ++u) {
+      const int64_t end = first + 1 + units_beyond_first(p_, span.word[1]);
+      for (int64_t u = first; u < std::min(end, units); ++u) {
         take(u, span.word[2]);
       }
     }
@@ -139,7 +102,7 @@ class Sequence {
     unit_begin_.clear();
     unit_.resize(size_t(p_.length));
     for (int64_t i = 0; i < p_.length; ++i) {
-      if (i == 0 || !words_ || words_[i] != words_[i - 1]) unit_begin_.push_back(i);
+      if (i == 0 || !row_.words || row_.words[i] != row_.words[i - 1]) unit_begin_.push_back(i);
       unit_[i] = int64_t(unit_begin_.size()) - 1;
       if (maskable(i)) maskable_.push_back(i);
     }
@@ -159,17 +122,13 @@ class Sequence {
 
   bool ids_inside() const {
     bool inside = true;
-    for (int64_t i = 0; i < p_.length; ++i) inside &= ids_[i] >= 0 && ids_[i] < p_.vocab_size;
+    for (int64_t i = 0; i < p_.length; ++i)
+      inside &= row_.ids[i] >= 0 && row_.ids[i] < p_.vocab_size;
     return inside;
   }
 
   const MaskTokens<Id>& p_;
-  const Id* ids_ = nullptr;
-  Id* masked_ = nullptr;
-  int64_t* labels_ = nullptr;
-  const bool* attention_ = nullptr;
-  const int64_t* words_ = nullptr;
-  uint64_t sequence_ = 0;
+  MaskRow<Id> row_ = {};
 
   // Of spans alone.
   std::vector<int64_t> maskable_, unit_, unit_begin_;

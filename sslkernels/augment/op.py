@@ -240,7 +240,8 @@ class _AugmentBackward(Function):
 
     @staticmethod
     def forward(grad, images, draws, size, kernel, mean, std, erase_value, stages, name):
-        backward = NAMESPACES[name].augment_backward.default
+        # There is no CUDA kernel for it.
+        backward = NAMESPACES["chunked" if name == "cuda" else name].augment_backward.default
         return backward(grad, images, draws, size, kernel, mean, std, erase_value, stages)
 
     @staticmethod
@@ -302,3 +303,11 @@ backends.add_triton(
     ),
     dtypes=(torch.uint8, torch.float32, torch.bfloat16, torch.float16),
 )
+
+
+def _why_not_cuda(images: Tensor) -> str:
+    channels = images.shape[1] if images.dim() == 4 else 3
+    return "" if channels in (1, 3) else f"they take 1 or 3 channels, not {channels}"
+
+
+backends.add_cuda("augment", _why_not_cuda)

@@ -161,3 +161,4 @@ backends.add_triton(
     lambda: define_triton("sslkernels.masking.triton.operators", mask_tokens=_fake_mask_tokens),
     dtypes=arguments.INTEGERS,
 )
+backends.add_cuda("mask_tokens")

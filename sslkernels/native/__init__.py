@@ -15,11 +15,11 @@ from pathlib import Path
 
 import torch
 
-from . import build, flags
+from . import build, cuda, flags
 from . import isa as _isa
 from .build import NativeUnavailable
 
-__all__ = ["Library", "NativeUnavailable", "info", "isa", "load"]
+__all__ = ["Library", "NativeUnavailable", "info", "isa", "load", "load_cuda"]
 
 AHEAD_OF_TIME = Path(__file__).parent
 """Where ``setup.py`` puts the libraries that it builds."""
@@ -36,6 +36,8 @@ class Library:
 
 _lock = threading.Lock()
 _outcome: Library | NativeUnavailable | None = None
+_cuda_lock = threading.Lock()
+_cuda_outcome: Library | NativeUnavailable | None = None
 
 
 def load() -> Library:
@@ -56,6 +58,28 @@ def load() -> Library:
     if isinstance(_outcome, NativeUnavailable):
         raise NativeUnavailable(str(_outcome))
     return _outcome
+
+
+def load_cuda() -> Library:
+    """Load the CUDA kernels of the operators that ``load()`` defines; compile them if need be.
+
+    A library built at installation is used, else one is compiled with the nvcc of this machine for
+    the GPUs of this machine (TORCH_CUDA_ARCH_LIST overrules) and kept.
+
+    Raises:
+        NativeUnavailable: as ``load``; among the reasons are that there is no nvcc or no GPU.
+    """
+    global _cuda_outcome
+    load()
+    with _cuda_lock:
+        if _cuda_outcome is None:
+            try:
+                _cuda_outcome = _load_cuda(flags.csrc_root())
+            except NativeUnavailable as error:
+                _cuda_outcome = error
+    if isinstance(_cuda_outcome, NativeUnavailable):
+        raise NativeUnavailable(str(_cuda_outcome))
+    return _cuda_outcome
 
 
 def info() -> Library | None:
@@ -95,20 +119,51 @@ def _load() -> Library:
     return _open(last, root)
 
 
+def _load_cuda(root: Path) -> Library:
+    if os.environ.get(cuda.ENVIRONMENT) == "0":
+        raise NativeUnavailable(f"{cuda.ENVIRONMENT} is 0")
+    if library := _open_ahead("CUDA", flags.cuda_library_name(root)):
+        return library
+    wanted = cuda.architectures(os.environ, _cards())
+    if not wanted:
+        raise NativeUnavailable(
+            f"there is no GPU to compile the CUDA kernels for, and {cuda.ARCHITECTURES} names none"
+        )
+    return _open_cached("CUDA", root, flags.CUDA_HOST, cuda.find_toolkit(wanted))
+
+
+def _cards() -> list[str]:
+    """The architectures of this machine's GPUs, as TORCH_CUDA_ARCH_LIST spells them."""
+    if torch.version.cuda is None or not torch.cuda.is_available():
+        return []
+    cards = (torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count()))
+    return sorted({f"{major}.{minor}" for major, minor in cards})
+
+
 def _open(name: str, root: Path) -> Library:
-    ahead = AHEAD_OF_TIME / flags.library_name(root, name)
-    if ahead.is_file():
-        try:
-            torch.ops.load_library(str(ahead))
-            return Library(name, ahead, "built at installation")
-        except OSError:
-            pass  # made for a torch that this one is not: compile our own
+    ahead = _open_ahead(name, flags.library_name(root, name))
+    return ahead or _open_cached(name, root, name)
+
+
+def _open_ahead(name: str, file: str) -> Library | None:
+    ahead = AHEAD_OF_TIME / file
+    if not ahead.is_file():
+        return None
+    try:
+        torch.ops.load_library(str(ahead))
+    except OSError:
+        return None  # made for a torch that this one is not: compile our own
+    return Library(name, ahead, "built at installation")
+
+
+def _open_cached(name: str, root: Path, isa: str, toolkit: cuda.Toolkit | None = None) -> Library:
     entry = build.cached_library(
-        name,
+        isa,
         root=root,
         torch_root=Path(torch.__file__).parent,
         torch_version=torch.__version__,
         cache=build.cache_root(),
+        toolkit=toolkit,
     )
     try:
         torch.ops.load_library(str(entry.path))

@@ -23,8 +23,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import flags
+
+if TYPE_CHECKING:
+    from .cuda import Toolkit
 
 _LIBRARY = "library.so"
 _MANIFEST = "manifest.json"
@@ -83,6 +87,7 @@ def compile_library(
     include: Path,
     torch_root: Path,
     compiler: Compiler,
+    toolkit: Toolkit | None = None,
 ) -> None:
     """Compile ``sources`` for ``isa`` and link them into ``output``, which appears whole or not.
 
@@ -93,6 +98,7 @@ def compile_library(
         include: folder searched for the sources' own headers.
         torch_root: folder of the torch package, with its headers and libraries.
         compiler: from ``find_compiler()``.
+        toolkit: from ``cuda.find_toolkit()``; needed where .cu files are among the sources.
 
     Raises:
         NativeUnavailable: with the tail of the compiler's output when it fails.
@@ -102,14 +108,16 @@ def compile_library(
     options = [*flags.compile_flags(isa), f"-I{include}", "-isystem", str(torch_root / "include")]
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as scratch:
         objects = [str(Path(scratch) / f"{i}.o") for i in range(len(sources))]
-        commands = [
-            [*compiler.command, *options, "-c", str(source), "-o", obj]
-            for source, obj in zip(sources, objects, strict=True)
-        ]
+        commands = []
+        for source, obj in zip(sources, objects, strict=True):
+            command = [*compiler.command, *options]
+            if toolkit and source.suffix == ".cu":
+                command = [str(toolkit.nvcc), *flags.CUDA, *toolkit.code_flags(), f"-I{include}"]
+            commands.append([*command, "-c", str(source), "-o", obj])
         with ThreadPoolExecutor(_jobs()) as pool:
             list(pool.map(_run, commands))
         linked = Path(scratch) / _LIBRARY
-        link = flags.link_flags(torch_root)
+        link = [*flags.link_flags(torch_root), *(toolkit.link_flags() if toolkit else [])]
         _run([*compiler.command, *objects, *link, "-o", str(linked)])
         linked.replace(output)
 
@@ -139,8 +147,11 @@ def cached_library(
     torch_root: Path,
     torch_version: str,
     cache: Path,
+    toolkit: Toolkit | None = None,
 ) -> Entry:
     """The library of the sources in ``root`` for ``isa``: from ``cache``, else compiled into it.
+
+    With a toolkit that of the CUDA kernels.
 
     Any number of processes may ask at once: one compiles, the others wait for it.
 
@@ -148,7 +159,11 @@ def cached_library(
         NoCompiler: no compiler, or one that does not know the flags of ``isa``.
         NativeUnavailable: the compiler failed, or the cache cannot be written.
     """
-    key = f"{isa.lower()}-{_hash(flags.fingerprint(root, isa), torch_version)}"
+    if toolkit:
+        made_of = flags.cuda_fingerprint(root, toolkit.architectures)
+        key = f"cuda-{_hash(made_of, torch_version, str(toolkit.nvcc), toolkit.version)}"
+    else:
+        key = f"{isa.lower()}-{_hash(flags.fingerprint(root, isa), torch_version)}"
     try:
         compiler = find_compiler()
     except NoCompiler:
@@ -166,7 +181,7 @@ def cached_library(
         cache.mkdir(parents=True, exist_ok=True)
         with _locked(place.with_name(place.name + ".lock")):
             # Another process may have built it while this one waited.
-            return _read(place) or _build(place, isa, root, torch_root, compiler)
+            return _read(place) or _build(place, isa, root, torch_root, compiler, toolkit)
     except OSError as error:
         raise NativeUnavailable(
             f"cannot write the compiled kernels to {cache} ({error}); "
@@ -174,7 +189,14 @@ def cached_library(
         ) from error
 
 
-def _build(place: Path, isa: str, root: Path, torch_root: Path, compiler: Compiler) -> Entry:
+def _build(
+    place: Path,
+    isa: str,
+    root: Path,
+    torch_root: Path,
+    compiler: Compiler,
+    toolkit: Toolkit | None,
+) -> Entry:
     # We hold the lock: what a killed build left aside belongs to nobody.
     for leftover in place.parent.glob(f"{place.name}.tmp*"):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -185,10 +207,11 @@ def _build(place: Path, isa: str, root: Path, torch_root: Path, compiler: Compil
         compile_library(
             library,
             isa=isa,
-            sources=flags.sources(root),
+            sources=flags.cuda_sources(root) if toolkit else flags.sources(root),
             include=root,
             torch_root=torch_root,
             compiler=compiler,
+            toolkit=toolkit,
         )
         seconds = round(time.perf_counter() - started, 2)
         manifest = {

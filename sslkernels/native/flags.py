@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,22 @@ COMMON = (
     "-DTORCH_STABLE_ONLY",
     f"-DTORCH_TARGET_VERSION={TORCH_TARGET_VERSION}",
 )
+
+# Of .cu files, architectures aside. Nothing is fused that the source does not fuse, so that results
+# are those of the CPU where operations are exact; functions of the host that are constexpr may run
+# on the device.
+CUDA = (
+    "-std=c++20",
+    "-O3",
+    "-fmad=false",
+    "--expt-relaxed-constexpr",
+    "-lineinfo",
+    "-Xcompiler=-fPIC,-fvisibility=hidden",
+)
+CUDA_HOST = "DEFAULT"
+"""The instruction set of what runs on the host in the library with the CUDA kernels."""
+
+_FOR_CUDA = "cuda_"  # what .cpp files begin with that belong to the CUDA kernels
 
 
 @dataclass(frozen=True)
@@ -95,8 +112,14 @@ def csrc_root() -> Path:
 
 
 def sources(root: Path) -> list[Path]:
-    """Every C++ source below ``root``, in a fixed order."""
-    return sorted(root.rglob("*.cpp"))
+    """Every C++ source below ``root`` of the CPU's library, in a fixed order."""
+    return sorted(p for p in root.rglob("*.cpp") if not p.name.startswith(_FOR_CUDA))
+
+
+def cuda_sources(root: Path) -> list[Path]:
+    """The sources of the library with the CUDA kernels: kernels, and how torch calls them."""
+    host = [p for p in root.rglob("*.cpp") if p.name.startswith(_FOR_CUDA)]
+    return sorted([*host, *root.rglob("*.cu")])
 
 
 def fingerprint(root: Path, isa: str) -> str:
@@ -104,9 +127,18 @@ def fingerprint(root: Path, isa: str) -> str:
 
     It is part of a library's file name, so that an edited source never meets an old library.
     """
-    flags = (compile_flags(isa), link_flags(Path("torch")))
-    digest = hashlib.sha256(repr((flags, sys.platform, platform.machine())).encode())
-    for path in sorted(p for p in root.rglob("*") if p.suffix in (".cpp", ".h")):
+    return _fingerprint((compile_flags(isa), link_flags(Path("torch"))), root, sources(root))
+
+
+def cuda_fingerprint(root: Path, architectures: Sequence[str] = ()) -> str:
+    """The same of the library with the CUDA kernels."""
+    options = (CUDA, tuple(architectures), compile_flags(CUDA_HOST), link_flags(Path("torch")))
+    return _fingerprint(options, root, cuda_sources(root))
+
+
+def _fingerprint(options: tuple[object, ...], root: Path, of: Sequence[Path]) -> str:
+    digest = hashlib.sha256(repr((options, sys.platform, platform.machine())).encode())
+    for path in sorted([*of, *root.rglob("*.h")]):
         content = path.read_bytes()
         digest.update(f"{path.relative_to(root).as_posix()}:{len(content)}:".encode())
         digest.update(content)
@@ -116,3 +148,8 @@ def fingerprint(root: Path, isa: str) -> str:
 def library_name(root: Path, isa: str) -> str:
     """File name of the library built ahead of time from the sources in ``root``."""
     return f"sslkernels-{isa.lower()}-{fingerprint(root, isa)}.so"
+
+
+def cuda_library_name(root: Path) -> str:
+    """The same of the library with the CUDA kernels."""
+    return f"sslkernels-cuda-{cuda_fingerprint(root)}.so"

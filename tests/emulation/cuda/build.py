@@ -51,20 +51,18 @@ def why_not() -> str:
     return ""
 
 
-def build(
-    sources: Sequence[Path], mode: str, *, defines: Sequence[str] = (), include: Path = CSRC
-) -> Path:
+def build(sources: Sequence[Path], mode: str) -> Path:
     """The library of some .cu files, in `mode` "checked" or "sanitized"; kept in a cache.
 
     Raises RuntimeError with the compiler's output when it fails.
     """
     runtime = [HERE / "runtime" / name for name in _runtime_sources(mode)]
     options = [*_COMMON, *_WARNINGS, "-D__CUDACC__=1", "-DEMULATED_CUDA=1"]
-    options += [f"-D{name}" for name in defines]
-    options += [f"-I{HERE / 'include'}", f"-I{include}", "-include", "cuda_runtime.h"]
+    options += [f"-I{HERE / 'include'}", f"-I{CSRC}", "-include", "cuda_runtime.h"]
     kernel = [*options, *_KERNEL[mode], "-fno-sanitize-recover=all", "-x", "c++"]
     support = [*_COMMON, *_RUNTIME[mode]]
-    key = digest_of([*sources, *_headers(include)], repr((sources, kernel)))
+    parts = [*sources, *_headers(CSRC), *sorted((HERE / "runtime").iterdir())]
+    key = digest_of(parts, repr((sources, kernel)))
     place = cache() / f"{sources[0].stem}-{mode}-{key}.so"
     if place.is_file():
         return place

@@ -6,7 +6,7 @@ import ctypes
 import dataclasses
 import functools
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ from tests.emulation.cuda import build
 
 SCHEDULES = ("forward", "reversed", "random")
 """The order of blocks, of warps, and of lanes between two barriers."""
+
+MODE = "checked"
+"""How libraries are built that do not say it."""
 
 
 class Fault(Exception):
@@ -45,10 +48,10 @@ class Counted:
 
 
 class Library:
-    """Kernels compiled from .cu files; `mode` is "checked" or "sanitized"."""
+    """Kernels compiled from .cu files; `mode` is "checked" or "sanitized", by default `MODE`."""
 
-    def __init__(self, *sources: Path, mode: str = "checked", defines: Sequence[str] = ()) -> None:
-        self.path = build.build(sources, mode, defines=defines)
+    def __init__(self, *sources: Path, mode: str | None = None) -> None:
+        self.path = build.build(sources, mode or MODE)
         self._library = ctypes.CDLL(str(self.path))
         for name in ("emulated_finding", "emulated_counts"):
             getattr(self._library, name).restype = ctypes.c_char_p
@@ -86,6 +89,12 @@ class Library:
         if code:
             raise RuntimeError(f"{function} returned CUDA error {code}")
         return self._counts()
+
+    def number(self, function: str, *arguments: Any) -> int:
+        """What a function that launches nothing says, an int64."""
+        called = getattr(self._library, function)
+        called.restype = ctypes.c_int64
+        return called(*(_as_c(x) for x in arguments))
 
     def _raise_fault(self) -> None:
         finding = self._library.emulated_finding().decode()

@@ -23,10 +23,11 @@ from tests.emulation.ptx import (  # noqa: F401  (they register their instructio
 )
 from tests.emulation.ptx.counts import Counts
 from tests.emulation.ptx.errors import Divergence, Fault, Malformed, Unsupported
-from tests.emulation.ptx.formats import DTYPES, Array
+from tests.emulation.ptx.formats import Array
 from tests.emulation.ptx.global_memory import GlobalMemory
 from tests.emulation.ptx.lanes import WARP, Lanes, Triple
 from tests.emulation.ptx.operations import Run, find
+from tests.emulation.ptx.parameters import Argument, Parameters, arrays_of
 from tests.emulation.ptx.shared_memory import SharedMemory
 from tests.emulation.ptx.state import State
 from tests.emulation.ptx.text import Immediate, Instruction, Kernel, Symbol
@@ -39,7 +40,7 @@ _FENCES = ("membar", "fence")
 def launch(
     kernel: Kernel,
     grid: Triple,
-    arguments: Sequence[Array | int | float],
+    arguments: Sequence[Argument],
     *,
     threads: Triple | None = None,
     dynamic_shared: int = 0,
@@ -47,9 +48,10 @@ def launch(
     """Run a kernel and return what it moved.
 
     `arguments` in order of the parameters: a contiguous NumPy array where the kernel wants a
-    pointer (its contents are changed), else a number. `threads` of a block, a multiple of 32, where
-    the PTX does not say. Raises `Unsupported` before anything runs if the kernel has instructions
-    that the emulator lacks, and a `Fault` for what a GPU would not forgive.
+    pointer (its contents are changed), a `Struct` where it wants one, else a number. `threads` of
+    a block, a multiple of 32, where the PTX does not say. Raises `Unsupported` before anything runs
+    if the kernel has instructions that the emulator lacks, and a `Fault` for what a GPU would not
+    forgive.
     """
     threads = kernel.threads or threads
     if threads is None or np.prod(threads) % WARP:
@@ -57,36 +59,20 @@ def launch(
     if len(arguments) != len(kernel.parameters):
         raise ValueError(f"arguments: got {len(arguments)}, {kernel.name} has {kernel.parameters}")
     program = _Program(kernel)
-    buffers = GlobalMemory([x for x in arguments if isinstance(x, np.ndarray)])
-    parameters = _parameters(kernel, arguments, buffers)
+    buffers = GlobalMemory(arrays_of(arguments))
+    parameters = Parameters(kernel.parameters, arguments, buffers)
     counts = Counts()
     size = kernel.static_shared + dynamic_shared
     blocks = np.arange(int(np.prod(grid)))
     for start in range(0, len(blocks), _BLOCKS_TOGETHER):
         chunk = blocks[start : start + _BLOCKS_TOGETHER]
-        lanes = Lanes(chunk, grid, threads, kernel.shared)
+        lanes = Lanes(chunk, grid, threads, kernel.shared | parameters.offsets)
         shared = SharedMemory(len(chunk), size)
         with np.errstate(all="ignore"):
             _Chunk(program, State(lanes, shared, buffers, parameters, counts)).run()
     buffers.finish()
     counts.touched_read, counts.touched_written = buffers.touched()
     return counts
-
-
-def _parameters(
-    kernel: Kernel, arguments: Sequence[Array | int | float], buffers: GlobalMemory
-) -> dict[str, Array]:
-    addresses = iter(buffers.addresses)
-    values = {}
-    for (name, kind), argument in zip(kernel.parameters.items(), arguments, strict=True):
-        value = next(addresses) if isinstance(argument, np.ndarray) else argument
-        dtype = DTYPES[kind]
-        if isinstance(value, float) and dtype.kind != "f":
-            dtype = np.dtype(f"float{8 * dtype.itemsize}")  # PTX calls it .b32
-        if isinstance(value, int) and dtype.kind == "u":
-            value &= (1 << 8 * dtype.itemsize) - 1
-        values[name] = np.array([value], dtype)
-    return values
 
 
 class _Program:

@@ -10,6 +10,7 @@ from tests.emulation.ptx.counts import Counts
 from tests.emulation.ptx.formats import Array
 from tests.emulation.ptx.global_memory import GlobalMemory
 from tests.emulation.ptx.lanes import Lanes
+from tests.emulation.ptx.parameters import Parameters
 from tests.emulation.ptx.shared_memory import SharedMemory
 
 
@@ -28,13 +29,13 @@ class Copy:
 
 @dataclasses.dataclass
 class State:
-    """`parameters` are the arguments as values of one element; `copies` those under way, and
+    """`copies` are those under way, and
     `committed` [threads] how many groups of them each thread has closed."""
 
     lanes: Lanes
     shared: SharedMemory
     buffers: GlobalMemory
-    parameters: dict[str, Array]
+    parameters: Parameters
     counts: Counts
     copies: list[Copy] = dataclasses.field(default_factory=list)
     committed: Array = dataclasses.field(init=False)

@@ -7,6 +7,7 @@ import pytest
 
 from tests.emulation.ptx import errors
 from tests.emulation.ptx.counts import wavefronts_of
+from tests.emulation.ptx.parameters import Struct
 from tests.emulation.ptx.snippets import kernel, run
 
 LANE = np.arange(32)
@@ -153,3 +154,42 @@ def test_the_grid_in_three_dimensions():
     """
     run(kernel(body, 1), out, grid=(3, 4, 5))
     np.testing.assert_array_equal(out.reshape(-1), np.arange(out.size))
+
+
+class TestStructs:
+    """Arguments by value, which are read at any place."""
+
+    PTX = """
+.version 8.0
+.target sm_80
+.address_size 64
+.visible .entry snippet(.param .u32 skip, .param .align 8 .b8 given[24])
+.reqntid 32
+{
+.reg .b32 %r<4>; .reg .b64 %d<8>;
+mov.b64 %d1, given;
+mov.u32 %r1, %tid.x;
+and.b32 %r2, %r1, 3;
+mad.wide.u32 %d2, %r2, 4, %d1;
+ld.param.u32 %r3, [%d2+8];
+ld.param.u64 %d3, [given];
+mad.wide.u32 %d4, %r1, 4, %d3;
+st.global.u32 [%d4], %r3;
+ret;
+}
+"""
+
+    def test_pointers_and_places(self):
+        out = np.zeros(32, np.uint32)
+        numbers = np.array([5, 6, 7, 8], np.uint32)
+        run(self.PTX, 9, Struct(bytes(8) + numbers.tobytes(), {0: out}))
+        assert (out == np.resize(numbers, 32)).all()
+
+    def test_beyond_the_end(self):
+        given = Struct(bytes(24), {0: np.zeros(32, np.uint32)})
+        with pytest.raises(errors.OutOfBounds, match="4 bytes beyond the parameters"):
+            run(self.PTX.replace("[%d2+8]", "[%d2+24]"), 9, given)
+
+    def test_of_another_size(self):
+        with pytest.raises(ValueError, match="got 16 bytes, the kernel has b8"):
+            run(self.PTX, 9, Struct(bytes(16), {}))

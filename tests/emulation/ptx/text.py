@@ -86,7 +86,8 @@ class Instruction:
 
 @dataclasses.dataclass(frozen=True)
 class Kernel:
-    """`shared` is where each array begins; `threads` of a block, None where the PTX is silent."""
+    """`parameters` are types by name, b8[12] for a struct of 12 bytes; `shared` is where each array
+    begins; `threads` of a block, None where the PTX is silent."""
 
     name: str
     parameters: dict[str, str]
@@ -99,7 +100,9 @@ class Kernel:
 
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _ENTRY = re.compile(r"\.entry\s+([\w$]+)\s*(?:\((.*?)\))?([^{;]*)\{", re.DOTALL)
-_PARAMETER = re.compile(r"\.param\s+\.(\w+)(?:\s+\.ptr[^,]*?)?\s+([\w$]+)\s*(\[)?\s*(?:,|$)")
+_PARAMETER = re.compile(
+    r"\.param\s+(?:\.align\s+\d+\s+)?\.(\w+)(?:\s+\.ptr[^,]*?)?\s+([\w$]+)\s*(\[\d+\])?\s*$"
+)
 _THREADS = re.compile(r"\.(?:reqntid|maxntid)\s+(\d+)(?:\s*,\s*(\d+))?(?:\s*,\s*(\d+))?")
 _SHARED = re.compile(
     r"\.shared\s+(?:\.align\s+(\d+)\s+)?\.([busf]\d+)\s+([\w$]+)\s*(?:\[\s*(\d*)\s*\])?\s*;"
@@ -144,9 +147,9 @@ def _parameters(text: str) -> dict[str, str]:
     found = {}
     for part in filter(None, map(str.strip, text.split(","))):
         match = _PARAMETER.match(part)
-        if match is None or match[3]:
+        if match is None:
             raise Unsupported(f"the parameter `{part}`")
-        found[match[2]] = match[1]
+        found[match[2]] = match[1] + (match[3] or "")
     return found
 
 

@@ -9,7 +9,7 @@ from tests.emulation.ptx.formats import BITS, DTYPES, FLOATS, INTEGERS, Array
 from tests.emulation.ptx.lanes import WARP
 from tests.emulation.ptx.operations import operation
 from tests.emulation.ptx.state import Copy, State
-from tests.emulation.ptx.text import Address, Instruction, Operand, Register, Symbol
+from tests.emulation.ptx.text import Address, Instruction, Operand, Register
 
 _TYPES = BITS | INTEGERS | FLOATS | {"b8", "u8", "s8"}
 _CACHES = (
@@ -32,14 +32,14 @@ def addresses(state: State, operand: Operand) -> Array:
     return base.astype(np.int64) + operand.offset
 
 
-@operation("ld", types=_TYPES, one_of="param")
+@operation("ld", types=_TYPES, modifiers="v2 v4", one_of="param")
 def load_parameter(state: State, instruction: Instruction) -> None:
     target, source = instruction.operands
-    assert isinstance(source, Address) and isinstance(source.base, Symbol)
-    value, dtype = state.parameters.get(source.base.name), DTYPES[instruction.modifiers[-1]]
-    if value is None or source.offset or value.itemsize != dtype.itemsize:
-        raise Unsupported("a part of a parameter")
-    state.lanes.write(target, np.repeat(value.view(dtype), state.lanes.count))
+    registers, dtype = state.lanes.parts(target), DTYPES[instruction.modifiers[-1]]
+    at = np.where(state.lanes.mask, addresses(state, source), 0)
+    data = state.parameters.load(at, len(registers) * dtype.itemsize)
+    for register, value in zip(registers, data.view(dtype).T, strict=True):
+        state.lanes.write(register, value.copy())
 
 
 @operation("ld", types=_TYPES, modifiers=f"v2 v4 {_CACHES}", one_of=f"global {_SHARED}")

@@ -1,15 +1,17 @@
+// From a row of draws to what is to be done with an image.
+#pragma once
+
+#include "../host_device.h"
 #include "program.h"
 
-#include <algorithm>
-
 namespace sslk::augment {
-namespace {
 
 constexpr float kLargestTurn = 1e4f;  // degrees
 constexpr float kLargestKey = 0x1p24f;
 
 // [begin, begin + length) as part of [0, side), or nothing when it is not.
-bool read_span(float begin, float length, int64_t side, int64_t& first, int64_t& count) {
+SSLK_HOST_DEVICE inline bool read_span(float begin, float length, int64_t side, int64_t& first,
+                                       int64_t& count) {
   if (!(begin >= 0 && length >= 1 && begin + length <= float(side))) return false;
   first = int64_t(begin);
   count = int64_t(length);
@@ -17,17 +19,18 @@ bool read_span(float begin, float length, int64_t side, int64_t& first, int64_t&
 }
 
 // Whether a number lies in [low, high]; NaN does not.
-bool within(float x, float low, float high) { return x >= low && x <= high; }
+SSLK_HOST_DEVICE inline bool within(float x, float low, float high) {
+  return x >= low && x <= high;
+}
 
-bool read_shift(float shift, int64_t side, int64_t& pixels) {
+SSLK_HOST_DEVICE inline bool read_shift(float shift, int64_t side, int64_t& pixels) {
   if (!within(shift, -float(side), float(side))) return false;
   pixels = int64_t(shift);
   return true;
 }
 
-}  // namespace
-
-bool read_row(const float* row, const Frame& frame, Program& program) {
+// False when the row cannot be of such images and views.
+SSLK_HOST_DEVICE inline bool read_row(const float* row, const Frame& frame, Program& program) {
   program = Program();
   const bool coloured = frame.channels == 3;
   Segment* segment = program.segments;

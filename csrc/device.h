@@ -1,0 +1,34 @@
+// What kernels of every room need of a block: its dynamic shared memory, sums over its threads.
+#pragma once
+
+#include <cstdint>
+
+namespace sslk::device {
+
+constexpr int kWarp = 32;
+
+// Aligned to 16 bytes.
+template <class T>
+__device__ __forceinline__ T* dynamic_shared() {
+#if defined(EMULATED_CUDA)
+  return static_cast<T*>(emulated::dynamic_shared());
+#else
+  extern __shared__ __align__(16) unsigned char sslk_dynamic_shared[];
+  return reinterpret_cast<T*>(sslk_dynamic_shared);
+#endif
+}
+
+// The sum over a block of whole warps, always in the same order; to every thread. partial: one for
+// each warp, not in use by anybody.
+template <class T>
+__device__ T block_sum(T x, T* partial) {
+  for (int step = kWarp / 2; step; step /= 2) x += __shfl_xor_sync(0xffffffff, x, step);
+  if (threadIdx.x % kWarp == 0) partial[threadIdx.x / kWarp] = x;
+  __syncthreads();
+  T total = 0;
+  for (unsigned warp = 0; warp < blockDim.x / kWarp; ++warp) total += partial[warp];
+  __syncthreads();
+  return total;
+}
+
+}  // namespace sslk::device
