@@ -6,6 +6,7 @@ Its checkpoints are not used: a folder of pickles is neither replaced in one go 
 from __future__ import annotations
 
 from contextlib import nullcontext
+from datetime import timedelta
 from typing import Any, Generic
 
 import torch
@@ -16,6 +17,9 @@ from sslkernels.train.data import Batch, Examples, moved
 from sslkernels.train.errors import TrainError, require
 from sslkernels.train.methods import Contrastive, Method
 from sslkernels.train.settings import Settings
+
+# How long a process waits for the others; they all wait while the first one measures.
+PATIENCE = timedelta(minutes=10)
 
 
 class Engine(Generic[Batch]):
@@ -108,5 +112,8 @@ def accelerator(*, unused: bool = False) -> Any:
     unused: each loss leaves out some of the weights.
     """
     module = require("accelerate", "accelerate")
-    kwargs = module.DistributedDataParallelKwargs(find_unused_parameters=unused)
-    return module.Accelerator(mixed_precision="no", kwargs_handlers=[kwargs])
+    handlers = [
+        module.DistributedDataParallelKwargs(find_unused_parameters=unused),
+        module.InitProcessGroupKwargs(timeout=PATIENCE),
+    ]
+    return module.Accelerator(mixed_precision="no", kwargs_handlers=handlers)

@@ -46,8 +46,9 @@ class Teacher(nn.Module):
     """A copy of networks whose weights follow theirs as a moving average, and get no gradient.
 
     In training it normalises by the batch, as its students do. With averaged running statistics
-    instead, MoCo and BYOL on digits ended 15 points of kNN accuracy lower. MoCo's shuffling of
-    images between processes, against a leak through those statistics, is not done.
+    instead, MoCo on digits ended at a kNN accuracy of 75 %, not 96, and BYOL at 79, not 92 (30
+    epochs, batches of 128). MoCo's shuffling of images between processes, against a leak through
+    the statistics of a batch, is not done.
     """
 
     def __init__(self, *students: nn.Module) -> None:

@@ -8,7 +8,7 @@ import torch
 from sslkernels import AugmentPolicy
 from sslkernels.train import by_torchvision
 from sslkernels.train.errors import TrainError
-from sslkernels.train.views import Augment, Views, small_grey
+from sslkernels.train.views import Augment, Views, small_grey, uniform
 
 makers = pytest.mark.parametrize("augment", list(Augment))
 
@@ -120,3 +120,15 @@ def test_torchvision_that_is_not_installed(images, monkeypatch):
         TrainError, match="--augment torchvision needs torchvision: pip install torchvision"
     ):
         views(images, 0, Augment.torchvision)
+
+
+def test_numbers_depend_on_seed_epoch_and_number_alone():
+    ids = torch.arange(50)
+    every = uniform(3, 7, ids, 6)
+    assert every.shape == (50, 6) and every.min() >= 0 and every.max() < 1
+    assert torch.equal(uniform(3, 7, ids[[4, 40]], 6), every[[4, 40]])
+    assert torch.equal(uniform(3, 7, ids, 5), every[:, :5])
+    for other in (uniform(4, 7, ids, 6), uniform(3, 8, ids, 6), uniform(3, 7, ids + 50, 6)):
+        assert (other != every).all(1).all()
+    # 300 numbers; their mean has a standard error of 0.017.
+    assert every.mean().item() == pytest.approx(0.5, abs=0.08)
