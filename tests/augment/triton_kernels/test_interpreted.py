@@ -18,7 +18,7 @@ def test_augment():
 
 
 def test_augment_in_short():
-    keyword = "border or workspace or reasons or (alone and (hue or diffaugment))"
+    keyword = "border or reasons or (one_stage and (contrast or crop))"
     run_interpreted(HERE / "interpreted_augment.py", "-k", keyword)
 
 
