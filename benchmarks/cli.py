@@ -14,7 +14,7 @@ from rich.console import Console
 
 from benchmarks import compare as comparing
 from benchmarks import console, results, runner
-from benchmarks.case import Case
+from benchmarks.case import Case, check_device
 from benchmarks.choose import chosen_cases, shape_help
 from benchmarks.errors import InputError
 from benchmarks.registry import EAGER, OURS, operators
@@ -229,6 +229,31 @@ def training(
     )
     screen.print(table)
     screen.print(f"results: {out}, {out.with_suffix('.md')}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+@_command
+def tune(
+    device: Annotated[str, typer.Option(help="cuda, or one of several as cuda:1.")] = "cuda",
+    dtype: Annotated[
+        list[str] | None, typer.Option(help="bfloat16, float16, float32; all when left out.")
+    ] = None,
+    features: Annotated[
+        list[int] | None, typer.Option(help="Width of the rows; 128 and 768 when left out.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File of the tiles; the one that is read if left out.")
+    ] = None,
+) -> None:
+    """Measure the tiles of the similarity kernels on this card, and keep the fastest for it."""
+    from benchmarks import tune as tuning
+
+    check_device(device)
+    if not device.startswith("cuda"):
+        raise InputError(f"--device: got {device!r}, wanted cuda: tiles are those of GPU kernels")
+    chosen = tuning.subjects(device, dtype or [], features or [])
+    found = tuning.tuned_tiles(chosen, tuning.median_seconds, screen.print)
+    screen.print(f"tiles: {tuning.keep(found, out)}", highlight=False, soft_wrap=True)
 
 
 @app.command()

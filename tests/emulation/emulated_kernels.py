@@ -183,11 +183,11 @@ class TestSymmetricAgainstTheWholeMatrix:
         assert second / unit == (blocks + 1) / (2 * blocks) + 1
         assert 2.0 <= (first + second) / unit <= 2.5
 
-    @pytest.mark.parametrize("rows", [512, 1024])
     @pytest.mark.parametrize("features", [64, 128])
-    def test_bytes(self, rows, features):
-        """Both with the grid that they are shipped with."""
-        logits = self.logits(rows, features)
+    def test_bytes(self, features):
+        """Both with the grid that they are shipped with; of fewer than five blocks of rows the
+        tiles on the diagonal are too large a part."""
+        logits = self.logits(1024, features)
         moved = []
         for module in (symmetric, forward):
             [counts] = counted(lambda module=module: module.row_logsumexp(logits))

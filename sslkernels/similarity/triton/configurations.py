@@ -4,13 +4,19 @@ Products of 16-bit operands feed the matrix units from 128 x 128 tiles, the larg
 accumulators leave room for the epilogue in the registers of eight warps. float32 operands are split
 into three bfloat16 parts in registers, so their tiles are a quarter of that, and fewer terms are
 summed at a time. `tests/emulation/resources.json` has what each of them uses; none spills.
+
+These are the defaults: what `python -m benchmarks tune` measured on a card replaces them there.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+
+from sslkernels.similarity.triton import tuned
 
 PRECISIONS = ("bf16x6", "bf16x3", "bf16")
 """How float32 products are computed for `backends.matmul_precision()` 0, 1 and 2.
@@ -30,6 +36,16 @@ class Configuration(NamedTuple):
     stages: int
 
 
+def _unless_tuned(default: Callable[..., Configuration]) -> Callable[..., Configuration]:
+    @functools.wraps(default)
+    def chosen(dtype: torch.dtype, *features: int) -> Configuration:
+        tile = tuned.find(default.__name__, dtype, *(features or (0,)))
+        return Configuration(*tile) if tile else default(dtype, *features)
+
+    return chosen
+
+
+@_unless_tuned
 def forward(dtype: torch.dtype, features: int) -> Configuration:
     """Row terms: rows of up to `inner` features are loaded once, and columns stream past them."""
     if dtype is torch.float32:
@@ -40,6 +56,7 @@ def forward(dtype: torch.dtype, features: int) -> Configuration:
     return Configuration(128, 128, 64, 8, _stages(3))
 
 
+@_unless_tuned
 def gradient(dtype: torch.dtype, features: int) -> Configuration:
     """Tiles of the gradient of the logits, whose epilogue needs twice the registers."""
     if dtype is torch.float32:
@@ -47,6 +64,7 @@ def gradient(dtype: torch.dtype, features: int) -> Configuration:
     return Configuration(128, 64, _inner(features, 64), 8, _stages(3))
 
 
+@_unless_tuned
 def product(dtype: torch.dtype) -> Configuration:
     """A plain product of two matrices."""
     if dtype is torch.float32:
@@ -54,6 +72,7 @@ def product(dtype: torch.dtype) -> Configuration:
     return Configuration(128, 128, 64, 8, _stages(3))
 
 
+@_unless_tuned
 def symmetric(dtype: torch.dtype, features: int) -> Configuration:
     """Square tiles of a matrix against itself, for their sums: as `forward`."""
     if dtype is torch.float32:
@@ -63,6 +82,7 @@ def symmetric(dtype: torch.dtype, features: int) -> Configuration:
     return Configuration(128, 128, _inner(features, 128 if features <= 128 else 32), 8, _stages(2))
 
 
+@_unless_tuned
 def added(dtype: torch.dtype, features: int) -> Configuration:
     """Square tiles of the gradient, multiplied on both sides: 32 features of it at a time."""
     if dtype is torch.float32:
@@ -72,6 +92,7 @@ def added(dtype: torch.dtype, features: int) -> Configuration:
     return Configuration(128, 128, _inner(features, 32), 8, 2)
 
 
+@_unless_tuned
 def owned(dtype: torch.dtype) -> Configuration:
     """A program keeps the gradient of its rows, `widest_owned` features of it, in registers."""
     if dtype is torch.float32:
