@@ -11,10 +11,14 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from setuptools import Extension, find_packages, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+
+if TYPE_CHECKING:
+    from sslkernels.native.cuda import Toolkit
 
 HERE = Path(__file__).resolve().parent
 CSRC = HERE / "csrc"
@@ -69,7 +73,7 @@ class Wheel(bdist_wheel):
         return "py3", "none", super().get_tag()[2]
 
 
-def cuda_toolkit():
+def cuda_toolkit() -> Toolkit | None:
     """The toolkit to compile the CUDA kernels with now, or None."""
     import torch
     from native import cuda
