@@ -103,17 +103,13 @@ class GAN(PixelMethod):
         maps = self.encoder[1:-2](augmented.to(images.dtype))
         return self.head(maps.flatten(1))[:, 0]
 
-    @torch.no_grad()
     def measures(self, data: Images) -> dict[str, float]:
         """Precision and recall of what is made against held-out images (arXiv 1904.06991), by the
         distances of pixels to the third neighbour."""
         real = (data.test[:JUDGED] / 255).flatten(1)
         generator = torch.Generator().manual_seed(0)
         uniform = torch.rand(len(real), self.numbers, generator=generator)
-        training = self.generator.training
-        self.generator.eval()
         made = self.generator(normal(uniform.to(self.head.weight)))
-        self.generator.train(training)
         made = (made.float().cpu().flatten(1) + 1) / 2
         return {
             "made images like real ones": covered(made, real),

@@ -42,7 +42,8 @@ class ImageMethod(Method[Batch]):
         return cls(tuple(facts["shape"]), **options)
 
     def measures(self, data: Images) -> dict[str, float]:
-        """What the method itself can say about the held-out images, by name, beside accuracy."""
+        """What the method itself can say about the held-out images, by name, beside accuracy; shares.
+        Called in evaluation mode, without gradients."""
         return {}
 
 
