@@ -49,7 +49,10 @@ def image(kind: type[ImageMethod[Any]], options: ImageOptions, own: dict[str, An
 
     @torch.no_grad()
     def evaluate() -> dict[str, str]:
+        training = method.training
+        method.eval()
         shown = {name: f"{value:.1%}" for name, value in method.measures(data).items()}
+        method.train(training)
         if not classes:
             return shown
         accuracy = evaluate_features(method.encoder, data)

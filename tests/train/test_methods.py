@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from sslkernels.train.methods.gan import covered
 from sslkernels.train.registry import METHODS
 from tests.train.commands import losses, train
 
@@ -94,3 +95,9 @@ def test_the_queue_holds_the_keys_of_past_batches():
     method(views)
     method.after_step(0.2)
     assert int(method.queue.position) == 2
+
+
+def test_precision_of_points_that_are_inside_outside_and_the_same():
+    square = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    assert covered(square, square) == 1
+    assert covered(torch.tensor([[0.5, 0.5], [9.0, 9.0]]), square, k=2) == 0.5

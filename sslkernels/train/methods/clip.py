@@ -77,7 +77,6 @@ class CLIP(ImageMethod[dict[str, Tensor]], Contrastive[dict[str, Tensor]]):
         image, text, scale = rows
         return sslkernels.clip_loss(image, text, scale, **self.across)
 
-    @torch.no_grad()
     def measures(self, data: Images) -> dict[str, float]:
         """Zero-shot: the share of images that are closest to the caption of their own class."""
         image = F.normalize(features(nn.Sequential(self.encoder, self.head), data.test), dim=1)

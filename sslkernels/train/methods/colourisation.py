@@ -7,7 +7,6 @@ where the paper has 313 of Lab.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -45,7 +44,6 @@ class Colourisation(PixelMethod):
         images = batch["views"][0]
         return F.cross_entropy(self.logits(images), colours(images))
 
-    @torch.no_grad()
     def measures(self, data: Images) -> dict[str, float]:
         right = total = 0
         for part in data.test.split(256):

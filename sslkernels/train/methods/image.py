@@ -42,7 +42,8 @@ class ImageMethod(Method[Batch]):
         return cls(tuple(facts["shape"]), **options)
 
     def measures(self, data: Images) -> dict[str, float]:
-        """What the method itself can say about the held-out images, by name, beside accuracy."""
+        """Shares, by name, that the method itself can tell of the held-out images, beside accuracy.
+        Called in evaluation mode, without gradients."""
         return {}
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sslkernels.train.errors import TrainError
+from sslkernels.train.images import Images
 from sslkernels.train.methods.image import PixelMethod
 from sslkernels.train.models import small_convnet
 from sslkernels.train.views import Shape
@@ -44,12 +45,23 @@ class Jigsaw(PixelMethod):
             nn.Linear(TILES * features, features), nn.ReLU(), nn.Linear(features, len(ORDERS))
         )
 
-    def forward(self, batch: dict[str, Tensor], /, turn: str = "loss") -> Tensor:
-        images = batch["views"][0]
-        order = (batch["uniform"][:, 0] * len(ORDERS)).long()
+    def logits(self, images: Tensor, order: Tensor) -> Tensor:
+        """Of each order [B, 24], for images [B, C, H, W] whose tiles are put in orders [B]."""
         tiles = torch.stack([x for rows in images.chunk(2, 2) for x in rows.chunk(2, 3)], 1)
-        shuffled = tiles.gather(
-            1, ORDERS.to(order.device)[order].view(-1, TILES, 1, 1, 1).expand_as(tiles)
-        )
+        index = ORDERS.to(order.device)[order].view(-1, TILES, 1, 1, 1)
+        shuffled = tiles.gather(1, index.expand_as(tiles))
         features = self.encoder(shuffled.flatten(0, 1)).unflatten(0, (-1, TILES))
-        return F.cross_entropy(self.head(features.flatten(1)), order)
+        return self.head(features.flatten(1))
+
+    def forward(self, batch: dict[str, Tensor], /, turn: str = "loss") -> Tensor:
+        order = (batch["uniform"][:, 0] * len(ORDERS)).long()
+        return F.cross_entropy(self.logits(batch["views"][0], order), order)
+
+    def measures(self, data: Images) -> dict[str, float]:
+        weight = next(self.parameters())
+        orders = torch.arange(len(data.test), device=weight.device) % len(ORDERS)
+        right = sum(
+            int((self.logits(part.to(weight) / 255, order).argmax(1) == order).sum())
+            for part, order in zip(data.test.split(256), orders.split(256), strict=True)
+        )
+        return {"orders told": right / len(data.test)}

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sslkernels.train.errors import TrainError
+from sslkernels.train.evaluate import features
+from sslkernels.train.images import Images
 from sslkernels.train.methods.image import PixelMethod
 from sslkernels.train.models import small_convnet
 from sslkernels.train.views import Shape
@@ -33,7 +35,17 @@ class Rotation(PixelMethod):
         self.head = nn.Linear(features, TURNS)
 
     def forward(self, batch: dict[str, Tensor], /, turn: str = "loss") -> Tensor:
-        images = batch["views"][0]
-        rotated = torch.cat([images.rot90(k, (2, 3)) for k in range(TURNS)])
-        truth = torch.arange(TURNS, device=images.device).repeat_interleave(len(images))
+        rotated, truth = turned(batch["views"][0])
         return F.cross_entropy(self.head(self.encoder(rotated)), truth)
+
+    def measures(self, data: Images) -> dict[str, float]:
+        rotated, truth = turned(data.test)
+        guess = features(nn.Sequential(self.encoder, self.head), rotated).argmax(1)
+        return {"rotations told": (guess == truth).double().mean().item()}
+
+
+def turned(images: Tensor) -> tuple[Tensor, Tensor]:
+    """The four rotations of images [B, C, H, H], and which ones they are: [4 B, ...], [4 B]."""
+    rotated = torch.cat([images.rot90(k, (2, 3)) for k in range(TURNS)])
+    truth = torch.arange(TURNS, device=images.device).repeat_interleave(len(images))
+    return rotated, truth
