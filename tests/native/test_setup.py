@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sslkernels.native import build, flags
+from sslkernels.native import build, cuda, flags
 
 
 @pytest.fixture
@@ -38,10 +38,11 @@ def recorded(tmp_path: Path) -> set[tuple[str, ...]]:
 
 
 def setup(checkout: Path, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Without the CUDA kernels, whose compiler is no fake: test_cuda.py has them."""
     return subprocess.run(
         [sys.executable, "setup.py", "--quiet", *words],
         cwd=checkout,
-        env={**os.environ, **environ},
+        env={**os.environ, cuda.ENVIRONMENT: "0", **environ},
         capture_output=True,
         text=True,
         check=False,
@@ -95,8 +96,10 @@ def test_without_a_compiler_the_sources_alone_are_installed(checkout: Path) -> N
     assert result.returncode == 0, result.stderr
     assert "the C++ kernels are not compiled now" in result.stderr
     installed = checkout / "build" / "lib" / "sslkernels"
-    copied = {path.relative_to(installed / "csrc") for path in installed.rglob("csrc/**/*.cpp")}
-    assert copied == {p.relative_to(checkout / "csrc") for p in flags.sources(checkout / "csrc")}
+    for pattern in ("**/*.cpp", "**/*.h", "**/*.cu"):
+        wanted = {path.relative_to(checkout / "csrc") for path in (checkout / "csrc").glob(pattern)}
+        copied = {p.relative_to(installed / "csrc") for p in (installed / "csrc").glob(pattern)}
+        assert wanted and copied == wanted
     assert not list(installed.rglob("*.so"))
 
 
