@@ -135,7 +135,8 @@ def _offline_driver(target: Any) -> Any:
             raise RuntimeError("there is no GPU to measure on")
 
         def get_current_device(self) -> int:
-            return 0
+            """One for each target: Triton keeps what it compiled by device, not by target."""
+            return [arch for _, arch, _ in TARGETS.values()].index(target.arch)
 
         def set_current_device(self, device: int) -> None:
             pass
@@ -197,7 +198,7 @@ def _amd_usage(kernel: Any) -> dict[str, Any]:
     text = kernel.asm["amdgcn"]
     numbers = {name: int(n) for name, n in re.findall(r"\.(\w+):\s+(\d+)\s*$", text, re.MULTILINE)}
     return {
-        "registers": numbers["vgpr_count"] + numbers.get("agpr_count", 0),
+        "registers": numbers["vgpr_count"],  # of both kinds: they share a file
         "stack": numbers["private_segment_fixed_size"],
         "spills": numbers["vgpr_spill_count"],  # a scalar register spills to a vector one
         "matrix": _matrix(Counter(_GCN.findall(text))),

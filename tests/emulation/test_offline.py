@@ -37,19 +37,21 @@ cases = {
     "too few warps": lambda: launch(128, True, 1),
 }
 found = {}
-for name, call in cases.items():
-    [kernel] = offline.compiled(call, sys.argv[1])
-    found[name] = dataclasses.asdict(kernel)
+for target in sys.argv[1:]:
+    for name, call in cases.items():
+        [kernel] = offline.compiled(call, target)
+        found[name] = dataclasses.asdict(kernel)
 print(json.dumps(found))
 """
 
 
-def found(target, tmp_path):
+def found(tmp_path, *targets):
+    """What the last of the targets makes of each."""
     script = tmp_path / "kernels.py"
     script.write_text(SCRIPT)
     environment = {name: x for name, x in os.environ.items() if name != "TRITON_INTERPRET"}
     process = subprocess.run(
-        [sys.executable, str(script), target],
+        [sys.executable, str(script), *targets],
         env={**environment, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
@@ -63,7 +65,7 @@ def found(target, tmp_path):
     ("target", "kind"), [("sm_80", "HMMA"), ("sm_90", "HGMMA"), ("gfx942", "v_mfma_f32")]
 )
 def test_resources(target, kind, tmp_path):
-    kernels = found(target, tmp_path)
+    kernels = found(tmp_path, target)
     product, plain, spilled = kernels["product"], kernels["no product"], kernels["too few warps"]
     assert any(name.startswith(kind) for name in product["matrix"])
     assert plain["matrix"] == {}
@@ -72,3 +74,9 @@ def test_resources(target, kind, tmp_path):
     assert product["warps"] == 4 and product["shared"] > 0
     if target.startswith("sm_"):  # an AMD thread has twice the registers, and spills nothing here
         assert spilled["stack"] > 0 and spilled["spills"] > 0
+
+
+@pytest.mark.slow
+def test_targets_of_one_process_are_apart(tmp_path):
+    kinds = found(tmp_path, "sm_80", "gfx942")["product"]["matrix"]
+    assert kinds and all(name.startswith("v_mfma") for name in kinds)
