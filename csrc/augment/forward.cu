@@ -100,7 +100,7 @@ class DeviceView {
     for (unsigned i = threadIdx.x; i < count; i += kThreads) f(i / width, i % width);
   }
 
-  // Of the blur, at -radius ... radius.
+  // Of the blur, at -radius ... radius; it is never the first thing, so that a barrier follows.
   __device__ void fill_weights() {
     if (!(program_.blur_sigma > 0)) return;
     const int64_t half = call_.blur_kernel / 2;
@@ -117,7 +117,6 @@ class DeviceView {
     for (int64_t i = threadIdx.x; i < 2 * radius_ + 1; i += kThreads) {
       weights_[i] = T(at[i < radius_ ? radius_ - i : i - radius_] / total);
     }
-    __syncthreads();
   }
 
   __device__ Value entered(Entry entry, int64_t y, int64_t x) const {

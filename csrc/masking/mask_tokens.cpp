@@ -40,7 +40,9 @@ class Sequence {
   }
 
  private:
-  PhiloxBlock draw(Stream stream, int64_t index) const { return row_.draw(stream, index); }
+  PhiloxBlock draw(Stream stream, int64_t index) const {
+    return philox_block(p_.seed, stream, row_.sequence, uint32_t(index));
+  }
   bool maskable(int64_t i) const { return row_.maskable(p_, i); }
   void select(int64_t i, uint32_t fate, uint32_t choice) { row_.select(p_, i, fate, choice); }
 
@@ -86,7 +88,7 @@ class Sequence {
     for (int64_t t = 0; t < n && left_ > 0; ++t) {
       const PhiloxBlock span = draw(Stream::kMaskSpan, t);
       const int64_t first = unit_[maskable_[philox_below(span.word[0], uint32_t(n))]];
-      const int64_t end = first + 1 + units_beyond_first(p_, span.word[1]);
+      const int64_t end = first + 1 + p_.units_beyond_first(span.word[1]);
       for (int64_t u = first; u < std::min(end, units); ++u) {
         take(u, span.word[2]);
       }

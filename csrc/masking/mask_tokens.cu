@@ -28,6 +28,25 @@ struct Problem {
   int64_t special_count, longer_count;
   int64_t longer_from[kMostLonger];
   int32_t special_ids[kMostSpecialIds];
+
+  // By index and not by pointer: a pointer to an argument would copy it into every thread's stack.
+  __device__ bool is_special(Id id) const {
+    int64_t low = 0, high = special_count;
+    while (low < high) {
+      const int64_t middle = (low + high) / 2;
+      if (special_ids[middle] < id) {
+        low = middle + 1;
+      } else {
+        high = middle;
+      }
+    }
+    return low < special_count && special_ids[low] == id;
+  }
+  __device__ int64_t units_beyond_first(uint32_t word) const {
+    int64_t more = 0;
+    while (more < longer_count && longer_from[more] <= int64_t(word)) ++more;
+    return more;
+  }
 };
 
 // ---- Every token on its own ---------------------------------------------------------------------
@@ -108,7 +127,7 @@ class Spans {
   __device__ void take_spans(int64_t begin) {
     const PhiloxBlock span = row_.draw(Stream::kMaskSpan, begin + lane_);
     const int32_t first = unit_[maskable_[philox_below(span.word[0], uint32_t(count_))]];
-    const int32_t units = int32_t(1 + units_beyond_first(p_, span.word[1]));
+    const int32_t units = int32_t(1 + p_.units_beyond_first(span.word[1]));
     const int64_t spans = std::min<int64_t>(kWarp, count_ - begin);
     for (int k = 0; k < spans && left_ > 0; ++k) {
       const int64_t u = __shfl_sync(kAll, first, k);

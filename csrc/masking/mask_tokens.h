@@ -2,6 +2,7 @@
 // the docstring of sslkernels/masking/reference.py, which this follows bit for bit.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 namespace sslk {
@@ -31,6 +32,14 @@ struct MaskTokens {
   int64_t ignore_index;
   Id* masked_ids;   // [batch, length]
   int64_t* labels;  // [batch, length]
+
+  bool is_special(Id id) const {
+    return std::binary_search(special_ids, special_ids + special_count, id);
+  }
+  // How many units a span has more than one.
+  int64_t units_beyond_first(uint32_t word) const {
+    return std::upper_bound(longer_from, longer_from + longer_count, int64_t(word)) - longer_from;
+  }
 };
 
 // False when an id lies outside the vocabulary.

@@ -7,45 +7,23 @@
 
 namespace sslk {
 
-// A Rule below is anything that has special_ids, special_count, vocab_size, mask_token_id,
-// replace_below and random_below, as MaskTokens has them.
-
-// How many special ids i there are with before(i), which is so for the first ones alone.
-template <class Before>
-SSLK_HOST_DEVICE inline int64_t count_special(int64_t count, Before&& before) {
-  int64_t low = 0, high = count;
-  while (low < high) {
-    const int64_t middle = (low + high) / 2;
-    if (before(middle)) {
-      low = middle + 1;
-    } else {
-      high = middle;
-    }
-  }
-  return low;
-}
-
-template <class Rule>
-SSLK_HOST_DEVICE inline bool is_special(const Rule& rule, int64_t id) {
-  const int64_t at =
-      count_special(rule.special_count, [&](int64_t i) { return rule.special_ids[i] < id; });
-  return at < rule.special_count && rule.special_ids[at] == id;
-}
+// A Rule below has what MaskTokens has of the rule; how its tables are searched is its own affair,
+// since they lie in the memory of the host or among the arguments of a kernel.
 
 // The id with as many ordinary ones before it as the draw says.
 template <class Rule>
 SSLK_HOST_DEVICE inline int64_t ordinary_id(const Rule& rule, uint32_t choice) {
   const int64_t rank = philox_below(choice, uint32_t(rule.vocab_size - rule.special_count));
-  return rank + count_special(rule.special_count,
-                              [&](int64_t i) { return rule.special_ids[i] - i <= rank; });
-}
-
-// How many units a span has more than one.
-template <class Rule>
-SSLK_HOST_DEVICE inline int64_t units_beyond_first(const Rule& rule, uint32_t word) {
-  int64_t more = 0;
-  while (more < rule.longer_count && rule.longer_from[more] <= int64_t(word)) ++more;
-  return more;
+  int64_t low = 0, high = rule.special_count;
+  while (low < high) {
+    const int64_t middle = (low + high) / 2;
+    if (rule.special_ids[middle] - middle <= rank) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return rank + low;
 }
 
 // One row of the batch.
@@ -76,7 +54,7 @@ struct MaskRow {
 
   template <class Rule>
   SSLK_HOST_DEVICE bool maskable(const Rule& rule, int64_t i) const {
-    return (!attention || attention[i]) && (!words || words[i] >= 0) && !is_special(rule, ids[i]);
+    return (!attention || attention[i]) && (!words || words[i] >= 0) && !rule.is_special(ids[i]);
   }
 
   template <class Rule>

@@ -58,13 +58,14 @@ def test_masking(monkeypatch, tmp_path, old, new, place):
 
     def check(schedule: str) -> None:
         for strategy in masking.STRATEGIES:
-            arguments = test_mask_tokens.arguments(strategy)
-            test_mask_tokens.assert_equal_to_reference(arguments, schedule=schedule)
+            for size, probability in (((5, 45), 0.3), ((1, 300), 0.9)):
+                arguments = test_mask_tokens.arguments(strategy, *size, probability=probability)
+                test_mask_tokens.assert_equal_to_reference(arguments, schedule=schedule)
 
     assert_found(check)
 
 
-@pytest.mark.parametrize("place", range(6))
+@pytest.mark.parametrize("place", range(5))
 def test_barriers_of_augmentation(monkeypatch, tmp_path, place):
     library = changed(augmenting.FORWARD, "__syncthreads();", "", place, tmp_path)
     monkeypatch.setattr(test_augment, "applying", lambda: library)
