@@ -106,15 +106,10 @@ def widest_owned(dtype: torch.dtype) -> int:
 
 
 def kept(dtype: torch.dtype) -> Configuration:
-    """As `owned`, for rows whose logits are needed once: `widest_kept` features of the result."""
+    """A program keeps sums of the keys, `widest_owned` features of them, for each of its rows."""
     if dtype is torch.float32:
         return Configuration(32, 32, 32, 4, 1)
     return Configuration(128, 64, 64, 8, _stages(2))
-
-
-def widest_kept(dtype: torch.dtype) -> int:
-    """The most features of keys whose weighted sum one program can keep in registers."""
-    return 64 if dtype is torch.float32 else 128
 
 
 def precision(dtype: torch.dtype, setting: int) -> str:

@@ -35,7 +35,7 @@ _PROGRAMS = 256
 
 def expected_keys(logits: Logits) -> tuple[Tensor, Tensor]:
     """lse [M], and `sum_j exp(s_ij - lse_i) k_j` [M, D], both in float32."""
-    if logits.q.shape[1] > configurations.widest_kept(logits.q.dtype):
+    if logits.q.shape[1] > configurations.widest_owned(logits.q.dtype):
         return _in_two_passes(logits)
     return _in_one_pass(logits)
 

@@ -23,11 +23,10 @@ from sslkernels.similarity.triton import configurations
 from sslkernels.similarity.triton.tiles import (
     add_logits,
     capped_logits,
-    dot,
     finite_or_zero,
     leave_out,
     load_rows,
-    row_products,
+    tile_products,
 )
 
 _PROGRAMS = 1024
@@ -177,8 +176,7 @@ def _row_terms_kernel(
     if INDEXED:
         rows = tl.load(index + rows, mask=row_mask, other=0)
     factor = tl.load(scale)
-    if WHOLE:
-        q_tile = load_rows(q, rows, row_mask, 0, features, BLOCK_D, MASK_D)
+    own = load_rows(q, rows, row_mask, 0, features, BLOCK_D, MASK_D) if WHOLE else q
     largest = tl.full((BLOCK_M,), float("-inf"), tl.float32)
     total = tl.zeros((BLOCK_M,), tl.float32)
     if TERMS:
@@ -189,25 +187,21 @@ def _row_terms_kernel(
     for first_column in range(split * tiles_each * BLOCK_N, stop, BLOCK_N):
         columns = first_column + tl.arange(0, BLOCK_N)
         column_mask = columns < column_count
-        if WHOLE:
-            k_tile = load_rows(k, columns, column_mask, 0, features, BLOCK_D, MASK_D)
-            products = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
-            products = dot(q_tile, tl.trans(k_tile), products, PRECISION)
-        else:
-            products = row_products(
-                q,
-                k,
-                rows,
-                row_mask,
-                columns,
-                column_mask,
-                features,
-                BLOCK_M,
-                BLOCK_N,
-                BLOCK_D,
-                MASK_D,
-                PRECISION,
-            )
+        products = tile_products(
+            own,
+            k,
+            rows,
+            row_mask,
+            columns,
+            column_mask,
+            features,
+            WHOLE,
+            BLOCK_M,
+            BLOCK_N,
+            BLOCK_D,
+            MASK_D,
+            PRECISION,
+        )
         logits = capped_logits(
             products, factor, bias, columns, column_mask, softcap, HAS_BIAS, SOFTCAP
         )

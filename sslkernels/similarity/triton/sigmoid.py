@@ -57,7 +57,7 @@ def _losses(logits: Logits, bias: Tensor, first: int, start: int, block: Tensor 
     tile = configurations.gradient(q.dtype, features)
     rows = m if block is None else block.shape[0]
     grid = (triton.cdiv(rows, tile.rows), triton.cdiv(n, tile.columns))
-    sums = q.new_zeros(3, *grid, dtype=torch.float32)
+    sums = q.new_empty(3, *grid, dtype=torch.float32)
     if sums.numel() == 0:
         return sums.sum((1, 2))
     with on_device(q):

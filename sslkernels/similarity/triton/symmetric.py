@@ -27,6 +27,7 @@ from sslkernels.similarity.triton.tiles import (
     load_rows,
     row_products,
     row_shift,
+    tile_products,
 )
 
 _LARGEST_PARTIAL_MIB = 256.0
@@ -222,30 +223,25 @@ def _forward_kernel(
     rows = row_block * BLOCK + tl.arange(0, BLOCK)
     row_mask = rows < count
     factor = tl.load(scale)
-    if WHOLE:
-        own = load_rows(q, rows, row_mask, 0, features, BLOCK_D, MASK_D)
+    own = load_rows(q, rows, row_mask, 0, features, BLOCK_D, MASK_D) if WHOLE else q
     for column_block in range(first, stop):
         columns = column_block * BLOCK + tl.arange(0, BLOCK)
         column_mask = columns < count
-        if WHOLE:
-            others = load_rows(q, columns, column_mask, 0, features, BLOCK_D, MASK_D)
-            products = tl.zeros((BLOCK, BLOCK), tl.float32)
-            products = dot(own, tl.trans(others), products, PRECISION)
-        else:
-            products = row_products(
-                q,
-                q,
-                rows,
-                row_mask,
-                columns,
-                column_mask,
-                features,
-                BLOCK,
-                BLOCK,
-                BLOCK_D,
-                MASK_D,
-                PRECISION,
-            )
+        products = tile_products(
+            own,
+            q,
+            rows,
+            row_mask,
+            columns,
+            column_mask,
+            features,
+            WHOLE,
+            BLOCK,
+            BLOCK,
+            BLOCK_D,
+            MASK_D,
+            PRECISION,
+        )
         logits = _pair_logits(
             products,
             factor,

@@ -9,6 +9,8 @@ import triton
 import triton.language as tl
 
 import sslkernels
+from sslkernels.similarity.fixed_keys import fixed_keys_logsumexp
+from sslkernels.similarity.pairs import pair_terms
 from sslkernels.similarity.sigmoid import sigmoid_loss_sum
 from sslkernels.similarity.triton import (
     both_sides,
@@ -94,7 +96,7 @@ class TestFixedKeysAtTheEdges:
     def test_rows_too_wide_to_be_kept(
         self, small_tiles, small_buffers, monkeypatch, dtype, variant
     ):
-        monkeypatch.setattr(configurations, "widest_kept", lambda _: 32)
+        monkeypatch.setattr(configurations, "widest_owned", lambda _: 32)
         check_fixed(dtype, fixed.variants[variant], (37, 45, 70))
 
 
@@ -143,6 +145,20 @@ class TestSigmoidAtTheEdges:
         together = sigmoid_loss_sum(q.requires_grad_(), k, 2.0, -1.0)
         with torch.no_grad():
             assert torch.equal(sigmoid_loss_sum(q, k, 2.0, -1.0), together)
+
+
+def test_no_rows():
+    """As a process may have that is left without samples: sums over nothing."""
+    q, k = torch.zeros(0, 5), torch.ones(3, 5)
+    leaves = [q.requires_grad_(), k.requires_grad_()]
+    assert fixed_keys_logsumexp(q, k, 1.0).shape == (0,)
+    row_lse, column_lse, pair_logit = pair_terms(q, k, 1.0)
+    assert row_lse.shape == pair_logit.shape == (0,)
+    assert (column_lse == float("-inf")).all()
+    loss = sigmoid_loss_sum(q, k, 1.0, 0.0)
+    assert loss == 0.0
+    for gradient in torch.autograd.grad(loss + row_lse.sum() + column_lse.sum(), leaves):
+        assert (gradient == 0.0).all()
 
 
 @pytest.mark.parametrize("setting", ["high", "medium"])
