@@ -26,7 +26,7 @@ def make_wheel(checkout: Path, tmp_path: Path, **environ: str) -> Path:
     options = ["--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", *options, f"--wheel-dir={tmp_path}", str(checkout)],
-        env={**os.environ, **environ},
+        env={**os.environ, "SSLKERNELS_CUDA": "0", **environ},
         check=True,
     )
     (wheel,) = tmp_path.glob("*.whl")
