@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sslkernels.native import build, cuda, flags
+from sslkernels.native import build, flags
 
 
 @pytest.fixture
@@ -38,11 +38,10 @@ def recorded(tmp_path: Path) -> set[tuple[str, ...]]:
 
 
 def setup(checkout: Path, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Without the CUDA kernels, whose compiler is no fake: test_cuda.py has them."""
     return subprocess.run(
         [sys.executable, "setup.py", "--quiet", *words],
         cwd=checkout,
-        env={**os.environ, cuda.ENVIRONMENT: "0", **environ},
+        env={**os.environ, "SSLKERNELS_CUDA": "0", **environ},
         capture_output=True,
         text=True,
         check=False,
@@ -73,6 +72,33 @@ def test_both_ways_of_building_run_the_same_commands(
     assert built == {flags.library_name(csrc, isa) for isa in flags.ISAS}
 
 
+def test_cuda_kernels_are_built_where_they_are_asked_for(
+    checkout: Path, recorder: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "cuda"
+    for name in ("bin", "lib64"):
+        (home / name).mkdir(parents=True)
+    (home / "lib64" / "libcudart_static.a").touch()
+    nvcc = home / "bin" / "nvcc"
+    note = 'echo "$@" >> "$(dirname "$0")/calls"'
+    nvcc.write_text(f'#!/bin/sh\n{note}\nwhile [ "$1" != -o ] && [ $# -gt 0 ]; do shift; done\n')
+    nvcc.write_text(nvcc.read_text() + '[ -z "$2" ] || touch "$2"\necho release 99\n')
+    nvcc.chmod(0o755)
+    choice = {"SSLKERNELS_CUDA": "1", "CUDA_HOME": str(home), "TORCH_CUDA_ARCH_LIST": "9.0"}
+    result = setup(checkout, "build_ext", "--inplace", CXX=str(recorder), **choice)
+    assert result.returncode == 0, result.stderr
+    csrc = checkout / "csrc"
+    built = {path.name for path in (checkout / "sslkernels" / "native").glob("*.so")}
+    assert built == {flags.cuda_library_name(csrc)} | {
+        flags.library_name(csrc, isa) for isa in flags.ISAS
+    }
+    compiled = [
+        call for call in (home / "bin" / "calls").read_text().splitlines() if " -c " in call
+    ]
+    of_kernels = [call for call in compiled if "code=sm_90" in call]
+    assert len(of_kernels) == len(list(csrc.rglob("*.cu")))
+
+
 def test_editable_installation_has_the_libraries_in_the_checkout(
     checkout: Path, recorder: Path, tmp_path: Path
 ) -> None:
@@ -96,10 +122,8 @@ def test_without_a_compiler_the_sources_alone_are_installed(checkout: Path) -> N
     assert result.returncode == 0, result.stderr
     assert "the C++ kernels are not compiled now" in result.stderr
     installed = checkout / "build" / "lib" / "sslkernels"
-    for pattern in ("**/*.cpp", "**/*.h", "**/*.cu"):
-        wanted = {path.relative_to(checkout / "csrc") for path in (checkout / "csrc").glob(pattern)}
-        copied = {p.relative_to(installed / "csrc") for p in (installed / "csrc").glob(pattern)}
-        assert wanted and copied == wanted
+    copied = {path.relative_to(installed / "csrc") for path in installed.rglob("csrc/**/*.cpp")}
+    assert copied == {p.relative_to(checkout / "csrc") for p in checkout.glob("csrc/**/*.cpp")}
     assert not list(installed.rglob("*.so"))
 
 
