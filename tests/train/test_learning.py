@@ -28,7 +28,7 @@ LEARNS = {
     "jigsaw": (SMALL, "orders told", 0.3),
     "colourisation": (("--data", "photos", "--epochs", 3), "pixels coloured rightly", 0.1),
     "mae": (("--batch-size", 128, "--epochs", 100), LINEAR, 0.1),
-    "gan": (("--epochs", 40), "made images like real ones", 0.1),
+    "gan": (("--epochs", 30), "made images like real ones", 0.1),
     "finetune": (("--epochs", 10), "accuracy", 0.5),
     "wav2vec": (("--epochs", 2), "hidden frames told apart", 0.02),
     "two-tower": (("--epochs", 5), "recall at 10", 0.4),
