@@ -26,7 +26,7 @@ LEARNS = {
     "clip": (SMALL, "zero-shot by captions", 0.5),
     "rotation": (SMALL, "rotations told", 0.3),
     "jigsaw": (SMALL, "orders told", 0.3),
-    "colourisation": (("--data", "photos", "--epochs", 3), "pixels coloured rightly", 0.1),
+    "colourisation": (("--data", "photos", "--epochs", 3), "pixels coloured rightly", 0.08),
     "mae": (("--batch-size", 128, "--epochs", 100), LINEAR, 0.1),
     "gan": (("--epochs", 30), "made images like real ones", 0.1),
     "finetune": (("--epochs", 10), "accuracy", 0.5),
