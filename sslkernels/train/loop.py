@@ -56,6 +56,7 @@ class Trainer(Generic[Batch]):
                 self.method.trained(turn),
                 lr=settings.lr,
                 weight_decay=settings.weight_decay,
+                betas=self.method.betas,
             )
             for turn in self.method.turns
         }

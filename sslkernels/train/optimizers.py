@@ -73,12 +73,18 @@ class LARS(Optimizer):
 
 
 def make(
-    name: str, parameters: Iterable[nn.Parameter], *, lr: float, weight_decay: float
+    name: str,
+    parameters: Iterable[nn.Parameter],
+    *,
+    lr: float,
+    weight_decay: float,
+    betas: tuple[float, float],
 ) -> Optimizer:
-    """The optimizer of this name; parameters that want no gradient are left out."""
+    """The optimizer of this name; parameters that want no gradient are left out. betas: AdamW's."""
     trained = [p for p in parameters if p.requires_grad]
-    kind = {"adamw": torch.optim.AdamW, "lars": LARS}[name]
-    return kind(trained, lr=lr, weight_decay=weight_decay)
+    if name == OptimizerName.lars:
+        return LARS(trained, lr=lr, weight_decay=weight_decay)
+    return torch.optim.AdamW(trained, lr=lr, weight_decay=weight_decay, betas=betas)
 
 
 def warmup_cosine(step: int, total: int, share: float = 0.1) -> float:

@@ -22,12 +22,14 @@ class Method(nn.Module, ABC, Generic[Batch]):
         defaults: of the shared options, where the method's differ.
         turns: the steps that a batch is good for, one after another, each with an optimizer of its
             own; a GAN has two.
+        betas: of AdamW.
         group: the processes that share a batch, where there are several; for losses that compare
             rows with each other.
     """
 
     defaults: ClassVar[Mapping[str, Any]] = {}
     turns: ClassVar[tuple[str, ...]] = ("loss",)
+    betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
     group: Any = None
     encoder: Any  # a module; each method knows of what kind
 

@@ -35,6 +35,7 @@ class GAN(PixelMethod):
     """
 
     turns = (DISCRIMINATOR, GENERATOR)
+    betas = (0.5, 0.999)  # the paper's; with 0.9 all that is made becomes the same image
     numbers = 2 * LATENT  # two uniform numbers make a normal one
     defaults: ClassVar[Mapping[str, Any]] = {"lr": 5e-4, "batch_size": 64, "epochs": 60}
 
