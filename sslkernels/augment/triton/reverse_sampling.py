@@ -116,7 +116,7 @@ def _axis_total(place, length, size, flip, side):
     scale, support = sampling.resize_scale(length, size)
     inverse = tl.div_rn(support * 0.0 + 1.0, support)
     first, end, centre = sampling.resize_taps(place, length, scale, support, size, flip)
-    count = tl.minimum((2.0 * support).to(tl.int32) + 2, side)
+    count = sampling.most_taps(support, side)
     return sampling.tap_total(first, end, centre, inverse, count)
 
 
@@ -124,9 +124,9 @@ def _axis_total(place, length, size, flip, side):
 def _targets(position, length, scale, support, size):
     """Of positions in a box: the first place in a view, not flipped, that may have them as a tap,
     and how many places may."""
-    first = tl.floor((position.to(tl.float32) + 0.5 - support) / scale - 0.5).to(tl.int32) - 1
-    count = (2.0 * support / scale).to(tl.int32) + 5
-    return first, tl.minimum(count, size + 5)
+    first = tl.floor((position.to(tl.float32) + 0.5 - support) / scale - 0.5).to(tl.int32)
+    count = (2.0 * support / scale).to(tl.int32) + 2
+    return tl.maximum(first, 0), tl.minimum(count, size)
 
 
 @triton.jit

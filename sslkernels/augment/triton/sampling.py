@@ -43,6 +43,11 @@ def resize_taps(place, length, scale, support, size, flip):
 
 
 @triton.jit
+def most_taps(support, side):
+    return tl.minimum((2.0 * support).to(tl.int32) + 1, side)
+
+
+@triton.jit
 def tap_weight(position, end, centre, inverse):
     """Not yet divided by the sum of all."""
     weight = 1.0 - tl.abs((position.to(tl.float32) - centre + 0.5) * inverse)
@@ -89,8 +94,7 @@ def resized(
     first_x, end_x, centre_x = resize_taps(
         x, box_width, scale_x, support_x, view_width, horizontal_flip
     )
-    count_y = tl.minimum((2.0 * support_y).to(tl.int32) + 2, height)
-    count_x = tl.minimum((2.0 * support_x).to(tl.int32) + 2, width)
+    count_y, count_x = most_taps(support_y, height), most_taps(support_x, width)
     top, left = box_top.to(tl.int32), box_left.to(tl.int32)
     r = tl.zeros_like(centre_x)
     g = r
