@@ -116,4 +116,6 @@ def accelerator(*, unused: bool = False) -> Any:
         module.DistributedDataParallelKwargs(find_unused_parameters=unused),
         module.InitProcessGroupKwargs(timeout=PATIENCE),
     ]
-    return module.Accelerator(mixed_precision="no", kwargs_handlers=handlers)
+    # Unless told, it takes several processes without a GPU for so many runs of one.
+    cpu = not torch.accelerator.is_available()
+    return module.Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=handlers)

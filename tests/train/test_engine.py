@@ -77,9 +77,10 @@ def ranks(*arguments: object) -> list[subprocess.Popen[str]]:
 def test_two_processes_have_the_curve_of_one(tmp_path):
     """Contrastive, across processes; to 1e-9 in float64, where only the order of sums differs."""
     assert train(*TWO_TOWER, "--out", tmp_path / "one").exit_code == 0
-    for process in ranks(*TWO_TOWER, "--out", tmp_path / "two"):
-        _, errors = process.communicate(timeout=200)
+    for rank, process in enumerate(ranks(*TWO_TOWER, "--out", tmp_path / "two")):
+        shown, errors = process.communicate(timeout=200)
         assert process.returncode == 0, errors
+        assert bool(shown) == (rank == 0), "each believes itself alone"
     torch.testing.assert_close(
         losses(tmp_path / "one"), losses(tmp_path / "two"), rtol=1e-9, atol=0
     )

@@ -41,7 +41,7 @@ def test_no_method_is_forgotten():
     assert set(LEARNS) | ELSEWHERE == set(METHODS)
 
 
-@pytest.mark.slow
+@pytest.mark.learned
 @pytest.mark.parametrize("name", LEARNS)
 def test_it_beats_its_untrained_encoder(tmp_path, name):
     options, measure, margin = LEARNS[name]
@@ -51,7 +51,7 @@ def test_it_beats_its_untrained_encoder(tmp_path, name):
     assert after > before + margin
 
 
-@pytest.mark.slow
+@pytest.mark.learned
 def test_a_student_beats_its_untrained_self(tmp_path):
     train("simclr", *SMALL, "--out", tmp_path / "teacher")
     options = ("--teacher", tmp_path / "teacher", "--epochs", 60, "--batch-size", 128)
