@@ -11,8 +11,8 @@ from sslkernels import backends
 from sslkernels.similarity.triton import (
     configurations,
     forward,
-    gradients,
     operators,
+    products,
     symmetric,
 )
 from tests.emulation.ptx.launches import emulated
@@ -135,7 +135,7 @@ def test_many_tiles_in_a_program_and_gradients_in_chunks(monkeypatch, dtype, var
     for module in (symmetric, forward):
         monkeypatch.setattr(module, "_PROGRAMS", 1)
     if variant == "cross with bias":
-        monkeypatch.setattr(gradients, "WORKSPACE_MIB", 1e-3)
+        monkeypatch.setattr(products, "WORKSPACE_MIB", 1e-3)
     settings = engine.variants[variant]
     tensors = engine.make(dtype, settings, rows=150, columns=140, features=16)
     with emulated():

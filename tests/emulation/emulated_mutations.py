@@ -14,9 +14,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from sslkernels.similarity.triton import configurations, forward, gradients, symmetric
+from sslkernels.similarity.triton import configurations, forward, symmetric
 from sslkernels.similarity.triton.forward import Logits
-from sslkernels.similarity.triton.gradients import Upstream
+from sslkernels.similarity.triton.gradients import Upstream, write_gradient
+from sslkernels.similarity.triton.products import Products
 from tests.emulation.ptx import errors
 from tests.emulation.ptx.launches import emulated
 
@@ -58,16 +59,14 @@ def gradient(dtype: torch.dtype) -> Results:
     bias = torch.linspace(-1, 1, 75)
     logits = SCALE * products(q, k) + bias
     lse, grad = torch.logsumexp(logits, 1), torch.linspace(-1, 1, 70)
-    tile = configurations.gradient(dtype, 208)
-    block, sums = q.new_zeros(70, 80), torch.zeros(-(-70 // tile.rows), 80)
-    inner = torch.zeros(sums.shape[0], -(-75 // tile.columns))
+    block = q.new_zeros(70, 80)
     given = Logits(q, k, SCALE, bias, precision=precision(dtype))
-    gradients._write_tiles(given, Upstream(grad), lse.float(), None, None, 0, block, sums, inner)
+    sums, inner = write_gradient(given, Upstream(grad), lse.float(), None, None, 0, block)
     expected = torch.exp(logits - lse[:, None]) * grad[:, None]
     return [
         (block[:, :75], expected),
-        (sums.sum(0)[:75], expected.sum(0)),
-        (inner.sum(), (expected * products(q, k)).sum()),
+        (sums, expected.sum(0)),
+        (inner, (expected * products(q, k)).sum()),
     ]
 
 
@@ -76,7 +75,9 @@ def product(dtype: torch.dtype, transpose: bool) -> Results:
     padded = torch.nn.functional.pad(block, (0, 10))
     out = torch.zeros(150 if transpose else 208, 144)
     given = Logits(other, rows(dtype, 150, 1, 2), SCALE, None, precision=precision(dtype))
-    gradients._multiply(padded, other, out, SCALE, given, 0, transpose=transpose, accumulate=False)
+    Products(given, SCALE, dtype)._multiply(
+        padded, other, out, 0, transpose=transpose, accumulate=False
+    )
     left = block.double().T if transpose else block.double()
     return [(out, SCALE * (left @ other.double()))]
 
