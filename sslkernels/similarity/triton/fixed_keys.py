@@ -18,8 +18,9 @@ import triton.language as tl
 from torch import Tensor
 from torch.library import wrap_triton
 
+from sslkernels.operators import on_device
 from sslkernels.similarity.triton import configurations
-from sslkernels.similarity.triton.forward import Logits, on_device, row_logsumexp
+from sslkernels.similarity.triton.forward import Logits, row_logsumexp
 from sslkernels.similarity.triton.gradients import Upstream, storage_unit, write_gradient
 from sslkernels.similarity.triton.products import Products
 from sslkernels.similarity.triton.tiles import (

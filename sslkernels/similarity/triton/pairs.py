@@ -18,9 +18,10 @@ import triton.language as tl
 from torch import Tensor
 from torch.library import wrap_triton
 
+from sslkernels.operators import on_device
 from sslkernels.similarity.triton import configurations
 from sslkernels.similarity.triton.both_sides import pair_gradient, tile_logsumexp
-from sslkernels.similarity.triton.forward import Logits, on_device
+from sslkernels.similarity.triton.forward import Logits
 from sslkernels.similarity.triton.gradients import storage_unit
 from sslkernels.similarity.triton.products import Products
 from sslkernels.similarity.triton.tiles import (

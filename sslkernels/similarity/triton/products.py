@@ -17,8 +17,9 @@ import triton.language as tl
 from torch import Tensor
 from torch.library import wrap_triton
 
+from sslkernels.operators import on_device
 from sslkernels.similarity.triton import configurations
-from sslkernels.similarity.triton.forward import Logits, on_device
+from sslkernels.similarity.triton.forward import Logits
 from sslkernels.similarity.triton.tiles import dot, load_rows
 
 WORKSPACE_MIB = 64.0
