@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Compiles the C++ kernels with AddressSanitizer and UndefinedBehaviorSanitizer, for every
-# instruction set of this CPU, and runs them at ragged sizes. PYTHON names the interpreter.
+# Compiles the C++ kernels with AddressSanitizer and UndefinedBehaviorSanitizer, for the given
+# instruction sets or else every one of this CPU, and runs them at ragged sizes. PYTHON names the
+# interpreter.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 python=${PYTHON:-python}
@@ -10,7 +11,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 export PYTHONPATH="$here/../..${PYTHONPATH:+:$PYTHONPATH}"
 
-for isa in $("$python" "$here/sanitized.py" isas); do
+for isa in ${*:-$("$python" "$here/sanitized.py" isas)}; do
   library="$scratch/$isa.so"
   "$python" "$here/sanitized.py" build "$isa" "$library" "$compiler"
   echo "$isa: running"
