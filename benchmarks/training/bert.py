@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 import sslkernels
+from benchmarks.linear_cross_entropy import IGNORED, dense, dense_gathered
 from benchmarks.training.measure import Script
 from benchmarks.training.phases import DATA, Clock, step
 from sslkernels.train.text.tokenizer import MASK, SPECIAL_IDS
@@ -16,7 +16,6 @@ from sslkernels.train.transformer import Size, Transformer
 
 LEARNING_RATE = 1e-3
 MASKED = 0.15
-IGNORED = -100
 
 Masking = Callable[[Tensor, int], tuple[Tensor, Tensor]]
 
@@ -54,16 +53,13 @@ class Collator:
         return torch.where(random, words, ids.masked_fill(hidden, MASK)), labels
 
 
-def all_positions(hidden: Tensor, weight: Tensor, labels: Tensor, *, bias: Tensor) -> Tensor:
-    """The head of transformers' BertForMaskedLM: logits of every position."""
-    logits = F.linear(hidden, weight, bias)
-    return F.cross_entropy(logits.float().flatten(0, 1), labels.flatten())
+def flattened(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A dense loss of the suite, whose rows are [N, D], as a head of [B, S, D]."""
 
+    def head(hidden: Tensor, weight: Tensor, labels: Tensor, *, bias: Tensor) -> Tensor:
+        return loss(hidden.flatten(0, 1), weight, bias, labels.flatten())
 
-def gathered(hidden: Tensor, weight: Tensor, labels: Tensor, *, bias: Tensor) -> Tensor:
-    """Logits of the masked positions alone, which a careful user picks out first."""
-    rows = labels != IGNORED
-    return F.cross_entropy(F.linear(hidden[rows], weight, bias).float(), labels[rows])
+    return head
 
 
 class Bert(Script):
@@ -129,8 +125,8 @@ def scripts(
     ours, theirs = Masker(vocab_size), Collator(vocab_size)
     contenders: list[tuple[str, Masking, Callable[..., Tensor]]] = [
         ("sslkernels", ours, sslkernels.masked_lm_loss),
-        ("all positions, as transformers", theirs, all_positions),
-        ("masked positions gathered, eager", theirs, gathered),
+        ("all positions, as transformers", theirs, flattened(dense)),
+        ("masked positions gathered, eager", theirs, flattened(dense_gathered)),
     ]
     return [
         Bert(

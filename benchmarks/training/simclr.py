@@ -8,12 +8,12 @@ from itertools import islice
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 import sslkernels
+from benchmarks.nt_xent import eager_nt_xent
 from benchmarks.training.measure import Script
 from benchmarks.training.phases import DATA, Clock, step
 from sslkernels import AugmentPolicy
@@ -40,14 +40,6 @@ def policy(size: tuple[int, int]) -> AugmentPolicy:
         mean=(0.5,),
         std=(0.5,),
     )
-
-
-def dense_nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
-    """The loss as published implementations have it: all logits, and a cross entropy."""
-    z = F.normalize(torch.cat([z1, z2]), dim=1)
-    logits = (z @ z.T / temperature).fill_diagonal_(float("-inf"))
-    rows = torch.arange(len(z))
-    return F.cross_entropy(logits, (rows + len(z1)) % len(z))
 
 
 class SimCLR(Script):
@@ -214,7 +206,7 @@ def scripts(images: Tensor, *, batch: int, workers: int, precision: str) -> list
 
     ours = SimCLR("sslkernels", InOnePass(images, batch), sslkernels.nt_xent, batch, precision)
     eager = [
-        rival("torchvision and eager loss", _by_torchvision(size), dense_nt_xent, many)
+        rival("torchvision and eager loss", _by_torchvision(size), eager_nt_xent, many)
         for many in dict.fromkeys((workers, 0))
     ]
     if importlib.util.find_spec("lightly") is None:

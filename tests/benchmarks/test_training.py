@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import sslkernels
 from benchmarks import cli
+from benchmarks.linear_cross_entropy import dense, dense_gathered
 from benchmarks.training import bert, simclr
 from benchmarks.training.measure import Script, measure
 from benchmarks.training.phases import DATA, PHASES, Clock, step
@@ -40,7 +41,7 @@ def test_simclr_scripts_train_the_same_network() -> None:
         return iter(views[:steps])
 
     trained = []
-    for loss in (sslkernels.nt_xent, simclr.dense_nt_xent):
+    for loss in (sslkernels.nt_xent, simclr.eager_nt_xent):
         script = simclr.SimCLR("one", batches, loss, 16, "float32")
         script.run(2, Clock())
         trained.append([p.detach() for p in script.model.parameters()])
@@ -63,7 +64,7 @@ def test_image_by_image_and_in_one_pass_make_such_batches() -> None:
 def test_bert_heads_train_the_same_network() -> None:
     rows = torch.randint(5, 60, (30, 16))
     trained = []
-    for head in (sslkernels.masked_lm_loss, bert.all_positions, bert.gathered):
+    for head in (sslkernels.masked_lm_loss, bert.flattened(dense), bert.flattened(dense_gathered)):
         script = bert.Bert(
             "one", bert.Masker(60), head, rows,
             batch=4, vocab_size=60, size=Size(16, 32, 1), precision="float32",
