@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "amx.h"
 #include "amx_digits.h"
@@ -42,17 +43,41 @@ void split_block(Dtype dtype, const void* const (&rows)[32], int64_t d, int64_t 
 class ReadAhead {
  public:
   ReadAhead() = default;
-  ReadAhead(const void* memory, size_t bytes)
-      : at_(static_cast<const char*>(memory)), end_(at_ + bytes) {}
+  ReadAhead(const Operand& operand, int64_t steps)
+      : at_(reinterpret_cast<const char*>(operand.first)),
+        other_(reinterpret_cast<const char*>(operand.second)),
+        bytes_(steps * operand.step * int64_t(sizeof(bf16))),
+        end_(at_ + bytes_) {}
   SSLK_INLINE void step() {
-    if (at_ == end_) return;
+    if (at_ == end_) {
+      if (other_ == nullptr) return;
+      at_ = std::exchange(other_, nullptr);
+      end_ = at_ + bytes_;
+    }
     _mm_prefetch(at_, _MM_HINT_T1);
     at_ += 64;
   }
 
  private:
   const char* at_ = nullptr;
-  const char* end_ = nullptr;  // whole lines from at_
+  const char* other_ = nullptr;  // where the operand's second half is, until it is begun
+  int64_t bytes_ = 0;            // of a half, whole lines
+  const char* end_ = nullptr;
+};
+
+// Spreads steps of vector work evenly over the slots between tile products: crowded into the first
+// of many, they would take turns with the products instead of running beside them.
+class Pace {
+ public:
+  Pace(int64_t slots, int64_t steps) : every_(int(std::max<int64_t>(1, slots / steps))) {}
+  SSLK_INLINE bool due() {
+    if (--left_ != 0) return false;
+    left_ = every_;
+    return true;
+  }
+
+ private:
+  int every_, left_ = 1;
 };
 
 // Adds four C tiles to their sums, in steps small enough to run between tile products.
@@ -101,8 +126,11 @@ struct CrossKernel {
   static constexpr int64_t kTile = Parts * kTileElements;  // all parts of a tile
   // Tiles along a product's inner dimension, so that its B operand stays in L1: of logits,
   // and of column gradients.
-  static constexpr int64_t kDepthInL1 = Parts == 1 ? 13 : Parts == 2 ? 8 : 4;
+  static constexpr int64_t kDepthInL1 = Parts == 1 ? 16 : Parts == 2 ? 8 : 4;
   static constexpr int64_t kRowStepsInL1 = Parts == 1 ? 20 : kDepthInL1;
+  // Slots for vector work beside the products of a block's logits, per step of their depth; half of
+  // those of digits.
+  static constexpr int64_t kSlots = Parts == 1 ? 4 : 12;
   // The operands of logits are these, or parts; those of gradients are parts always.
   static constexpr bool kDigitLogits = digit_scores(Parts);
   static int64_t logit_depth(int64_t d) {
@@ -207,16 +235,17 @@ struct CrossKernel {
     // What products with the group after g will stream through.
     ReadAhead scores_after(int64_t g) const {
       if (g + 1 >= groups_) return {};
-      return {logit_tile(g + 1, 0, 0, 0), 2 * logit_depth_ * kTile * sizeof(bf16)};
+      return {scores(g + 1, 0), logit_depth_};
     }
     const float* digit_units(int64_t g) const { return units_ + g * kGroup; }  // of digits
     // Features 32 d.. as B operand of W^T Q, from group g on.
     Operand values(int64_t d, int64_t g) const {
       return {v_ + (2 * d * groups_ + g) * kTile, v_ + ((2 * d + 1) * groups_ + g) * kTile, kTile};
     }
-    ReadAhead values_after(int64_t d) const {
+    // What products of a band with the features after 32 d.. will stream through.
+    ReadAhead values_after(int64_t d, const Band& band) const {
       if (d + 1 >= depth_) return {};
-      return {v_ + 2 * (d + 1) * groups_ * kTile, 2 * groups_ * kTile * sizeof(bf16)};
+      return {values(d + 1, band.begin), band.groups()};
     }
     // Features 32 d.. of group g of dQ, transposed: 2 x 2 C tiles.
     float* dq(int64_t d, int64_t g) const { return dq_ + (d * groups_ + g) * 4 * kCTileElements; }
@@ -330,8 +359,9 @@ struct CrossKernel {
           } else {
             load_accumulators(tile, 16 * kGroup, 16, kGroup * sizeof(float));
           }
+          Pace pace(count * kSlots, Sink::kSteps);
           multiply<Parts>(scores(b, k), rows.scores(g, k), int(count), [&] {
-            sink.step();
+            if (pace.due()) sink.step();
             ahead.step();
           });
           // The sink may still be at the last block of the group before.
@@ -355,7 +385,7 @@ struct CrossKernel {
                           const LogitGradients<float>& out) const {
       const int64_t step = even_step(band.groups(), kRowStepsInL1);
       for (int64_t d = 0; d < depth_; ++d) {
-        ReadAhead ahead = rows.values_after(d);
+        ReadAhead ahead = rows.values_after(d, band);
         // With a single band a slab of features leaves for `out` at once.
         float* slab = dk_ + (band.only() ? 0 : d * kBackwardColumns * 32);
         if (band.groups() == 0) std::fill_n(slab, kBackwardColumns * 32, 0.0f);
@@ -427,6 +457,7 @@ struct CrossKernel {
             sink.drain();
             ready(b - 1, tile - 32 * kGroup, kGroup);
           };
+          Pace pace(count * kSlots, Sink::kSteps);
           multiply_digits(
               scores(b, k), rows.scores(g, k), count, sums,
               [&] {
@@ -435,7 +466,7 @@ struct CrossKernel {
               },
               turn,
               [&] {
-                sink.step();
+                if (pace.due()) sink.step();
                 ahead.step();
               });
           // The sink may still be at the last block of the group before.

@@ -126,6 +126,8 @@ struct RunningTerms {
 template <class T>
 class TermSums {
  public:
+  static constexpr int kSteps = kBlockColumns;  // two columns each: logits, then exponentials
+
   explicit TermSums(const LogitMap<T>& map) : map_(map) {}
 
   void begin(const Block<T>& block, const Marked& marked, const RunningTerms<T>& to) {
@@ -161,8 +163,6 @@ class TermSums {
   }
 
  private:
-  static constexpr int kSteps = kBlockColumns;  // two columns each: logits, then exponentials
-
   SSLK_INLINE void to_logits(int c) {
     for (int h = 0; h < 2; ++h) {
       T* at = block_.row(c) + h * kLanes<T>;
@@ -226,6 +226,8 @@ struct GroupGradients {
 template <class T, class Store>
 class LogitWeights {
  public:
+  static constexpr int kSteps = kBlockColumns / 2;
+
   explicit LogitWeights(const LogitMap<T>& map) : map_(map) {}
 
   // column_sums: [32] vectors to which the gradients of each column are added, or null.
@@ -259,8 +261,6 @@ class LogitWeights {
   }
 
  private:
-  static constexpr int kSteps = kBlockColumns / 2;
-
   // A logit and its gradient, without the slope of the cap.
   SSLK_INLINE void weigh(int c, int h, Vec<T>& y, Vec<T>& g) const {
     y = map_.logit(load(block_.row(c) + h * kLanes<T>), block_.bias[c]);

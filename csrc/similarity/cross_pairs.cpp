@@ -21,6 +21,8 @@ namespace {
 template <class T>
 class PairSums {
  public:
+  static constexpr int kSteps = kBlockColumns / 2;
+
   PairSums(const LogitMap<T>& map, T shift) : scale_(map.scale), shift_(shift) {}
 
   // present: 0, or kAbsent. The sums of columns are vectors over rows.
@@ -49,8 +51,6 @@ class PairSums {
   }
 
  private:
-  static constexpr int kSteps = kBlockColumns / 2;
-
   SSLK_INLINE void add(int c) {
     Vec<T> e[2];
     for (int h = 0; h < 2; ++h) {

@@ -16,6 +16,8 @@ constexpr T kAbsent = sizeof(T) == 8 ? T(-1e300) : T(-1e30);
 template <class T, class Store, class Derived>
 class WeightSteps {
  public:
+  static constexpr int kSteps = kBlockColumns / 2;
+
   SSLK_INLINE void step() {
     if (step_ == kSteps) return;
     Vec<T> g[2][2];
@@ -62,8 +64,6 @@ class WeightSteps {
   Store store_{};
 
  private:
-  static constexpr int kSteps = kBlockColumns / 2;
-
   Derived& derived() { return static_cast<Derived&>(*this); }
 
   int step_ = kSteps;

@@ -6,9 +6,9 @@
 #include <tuple>
 #include <vector>
 
+#include "../pooled.h"
 #include "../rows.h"
 #include "../tensors.h"
-#include "../workspace.h"
 #include "cross.h"
 #include "cross_blocks.h"
 #include "cross_pairs.h"
@@ -20,6 +20,11 @@
 
 namespace sslk::operators {  // apart from the kernels, whose names they share
 namespace {
+
+// Rows of the dtype of `like`, to be written to.
+Tensor new_rows(const Tensor& like, int64_t rows, int64_t d) {
+  return new_pooled(like, {rows, d}, like.scalar_type(), element_size(dtype_of(like, "rows")));
+}
 
 Symmetric nt_xent_problem(const Tensor& z1, const Tensor& z2, const Tensor& scale, bool normalize,
                           bool decoupled, int64_t precision) {
@@ -79,8 +84,8 @@ std::tuple<Tensor, Tensor, Tensor> nt_xent_backward(const Tensor& grad, const Te
                   "grad does not fit the loss");
   STD_TORCH_CHECK(row_stat.numel() == 2 * m && inv_norm.numel() == (normalize ? m : 0),
                   "row_stat or inv_norm is not of this forward");
-  Tensor dz1 = torch::stable::new_empty(z1, {problem.views.n, problem.views.d});
-  Tensor dz2 = torch::stable::new_empty(z1, {problem.views.n, problem.views.d});
+  Tensor dz1 = new_rows(z1, problem.views.n, problem.views.d);
+  Tensor dz2 = new_rows(z1, problem.views.n, problem.views.d);
   Tensor dscale = torch::stable::new_empty(z1, {}, accumulator);
   with_accumulator(problem.views.dtype, [&](auto zero) {
     using Acc = decltype(zero);
@@ -105,8 +110,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> nt_xent_forward_backward(
   const int64_t m = problem.views.rows();
   const ScalarType accumulator = accumulator_of(problem.views.dtype);
   Tensor loss = torch::stable::new_empty(z1, {}, accumulator);
-  Tensor dz1 = torch::stable::new_empty(z1, {problem.views.n, problem.views.d});
-  Tensor dz2 = torch::stable::new_empty(z1, {problem.views.n, problem.views.d});
+  Tensor dz1 = new_rows(z1, problem.views.n, problem.views.d);
+  Tensor dz2 = new_rows(z1, problem.views.n, problem.views.d);
   Tensor dscale = torch::stable::new_empty(z1, {}, accumulator);
   with_accumulator(problem.views.dtype, [&](auto zero) {
     using Acc = decltype(zero);
@@ -177,8 +182,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> new_gradients(const Logits& problem, 
                                                          bool with_dk = true) {
   const ScalarType accumulator = accumulator_of(problem.dtype);
   const int64_t key_rows = problem.k != nullptr && with_dk ? problem.n : 0;
-  return {torch::stable::new_empty(q, {problem.m, problem.d}),
-          torch::stable::new_empty(q, {key_rows, problem.d}),
+  return {new_rows(q, problem.m, problem.d), new_rows(q, key_rows, problem.d),
           torch::stable::new_empty(q, {}, accumulator),
           torch::stable::new_empty(q, {problem.bias != nullptr ? problem.n : 0}, accumulator)};
 }
@@ -279,7 +283,6 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> logit_terms_backward(
   check_vector(grad_sum, problem.m, problem.dtype, "grad_sum");
   check_vector(lse, problem.m, problem.dtype, "lse");
   auto [dq, dk, dscale, dbias] = new_gradients(problem, q, with_dk);
-  advise_huge_pages(dk.mutable_data_ptr(), dk.numel() * element_size(problem.dtype));
   const auto run = [&, dq = dq, dk = dk, dscale = dscale, dbias = dbias](auto zero) {
     using Acc = decltype(zero);
     cross_backward<Acc>(
@@ -389,8 +392,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> sigmoid_loss_forward_backward
   const bool widened = problem.dtype == Dtype::kFloat16;
   const ScalarType stored = widened ? accumulator : q.scalar_type();
   Tensor value = torch::stable::new_empty(q, {}, accumulator);
-  Tensor dq = torch::stable::new_empty(q, {problem.m, problem.d}, stored);
-  Tensor dk = torch::stable::new_empty(q, {problem.n, problem.d}, stored);
+  const int64_t bytes = widened ? sizeof(float) : element_size(problem.dtype);
+  Tensor dq = new_pooled(q, {problem.m, problem.d}, stored, bytes);
+  Tensor dk = new_pooled(q, {problem.n, problem.d}, stored, bytes);
   Tensor dscale = torch::stable::new_empty(q, {}, accumulator);
   Tensor dbias = torch::stable::new_empty(q, {}, accumulator);
   with_accumulator(problem.dtype, [&](auto zero) {
@@ -406,7 +410,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> sigmoid_loss_forward_backward
 std::tuple<Tensor, Tensor> unit_rows_forward(const Tensor& x) {
   check_matrix(x, "x");
   const Dtype dtype = dtype_of(x, "x");
-  Tensor z = torch::stable::new_empty(x, {x.size(0), x.size(1)});
+  Tensor z = new_rows(x, x.size(0), x.size(1));
   Tensor inv_norm = torch::stable::new_empty(x, {x.size(0)}, accumulator_of(dtype));
   with_accumulator(dtype, [&](auto zero) {
     using Acc = decltype(zero);
@@ -424,7 +428,7 @@ Tensor unit_rows_backward(const Tensor& grad, const Tensor& x, const Tensor& inv
                       grad.scalar_type() == x.scalar_type(),
                   "grad does not fit x");
   check_vector(inv_norm, x.size(0), dtype, "inv_norm");
-  Tensor dx = torch::stable::new_empty(x, {x.size(0), x.size(1)});
+  Tensor dx = new_rows(x, x.size(0), x.size(1));
   with_accumulator(dtype, [&](auto zero) {
     using Acc = decltype(zero);
     sslk::unit_rows_backward<Acc>(grad.const_data_ptr(), x.const_data_ptr(),
