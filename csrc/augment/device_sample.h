@@ -66,6 +66,13 @@ class CropSampler {
     return sum;
   }
 
+  // What the weights of a pixel of the view are multiplied by.
+  __device__ T scale(int64_t y, int64_t x) const {
+    const auto down = y_.window(Index<T>(y), flipped_y_);
+    const auto across = x_.window(Index<T>(x), flipped_x_);
+    return T(1) / total(y_, down) * (T(1) / total(x_, across));
+  }
+
  private:
   static __device__ T total(const ResizeAxis<T>& axis, const typename ResizeAxis<T>::Window& w) {
     T sum = 0;
