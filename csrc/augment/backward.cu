@@ -22,13 +22,11 @@ constexpr int64_t kViewsOfBlock =
 template <class T, class S, int kChannels>
 __global__ void __launch_bounds__(kPullingThreads, sizeof(T) == 4 ? kBlocksOfProcessor : 1)
     pull_views(const GradientCall<T, kChannels> call) {
-  __shared__ __align__(16) unsigned char memory[sizeof(Shared<T>)];  // without its constructor
-  Shared<T>& shared = *reinterpret_cast<Shared<T>*>(memory);
+  __shared__ __align__(16) unsigned char of_block[sizeof(Shared<T>)];  // without its constructor
+  Shared<T>& shared = *reinterpret_cast<Shared<T>*>(of_block);
   const DeviceCall<T, kChannels>& forward = call.forward;
-  T* const weights = device::dynamic_shared<T>();
-  T* const images = forward.workspace
-                        ? forward.workspace + blockIdx.x * (call.kept + 1) * forward.image_values()
-                        : weights + blur_bytes<T>(forward.blur_kernel) / int64_t(sizeof(T));
+  char* const memory = device::dynamic_shared<char>();
+  T* const images = images_of_block(forward, memory, call.kept + 1);
   for (int64_t task = blockIdx.x; task < call.samples * forward.views; task += gridDim.x) {
     __syncthreads();  // all have left the view before
     if (threadIdx.x == 0) {
@@ -37,7 +35,7 @@ __global__ void __launch_bounds__(kPullingThreads, sizeof(T) == 4 ? kBlocksOfPro
     }
     __syncthreads();
     if (!shared.plan.fits) continue;
-    ViewGradient<T, S, kChannels>(call, shared, weights, images, task).run();
+    ViewGradient<T, S, kChannels>(call, shared, memory, images, task).run();
   }
 }
 
@@ -69,7 +67,7 @@ __global__ void __launch_bounds__(kThreads)
 struct Resources {
   int64_t blocks, samples;  // at once
   int64_t kept;
-  int64_t dynamic_bytes;
+  int64_t stage_bytes, dynamic_bytes;
   int64_t cut_bytes, pulled_bytes, image_bytes;  // of the workspace, in this order
 
   int64_t workspace_bytes() const { return cut_bytes + pulled_bytes + image_bytes; }
@@ -92,7 +90,9 @@ int resources_of(const Views& call, Resources& needed) {
   const int64_t most = int64_t(processors) * kBlocksOfProcessor;
   needed.samples = std::min((kViewsOfBlock * most + call.views - 1) / call.views, call.batch);
   needed.blocks = std::min(most, needed.samples * call.views);
-  needed.dynamic_bytes = blur_bytes<T>(call.blur_kernel) + (in_shared ? images : 0);
+  const int64_t shared_images = in_shared ? images : 0;
+  needed.stage_bytes = stage_bytes<T>(call.blur_kernel, shared_images);
+  needed.dynamic_bytes = needed.stage_bytes + blur_bytes<T>(call.blur_kernel) + shared_images;
   needed.cut_bytes = (needed.samples * call.views * int64_t(sizeof(Cut<T>)) + 255) / 256 * 256;
   needed.pulled_bytes = (needed.samples * call.views * image + 255) / 256 * 256;
   needed.image_bytes = in_shared ? 0 : needed.blocks * images;
@@ -108,6 +108,7 @@ int launch(const Views& call, const void* grad, void* gradient, void* workspace,
   on_device.forward = device_call_of<T, kChannels>(call);
   on_device.forward.out = gradient;
   on_device.forward.out_layout = call.image_layout;
+  on_device.forward.stage_bytes = needed.stage_bytes;
   if (needed.image_bytes) {
     on_device.forward.workspace =
         reinterpret_cast<T*>(memory + needed.cut_bytes + needed.pulled_bytes);

@@ -17,7 +17,8 @@ struct DeviceCall {
   T scale[kChannels], shift[kChannels], erase_value;
   void* out;
   Layout out_layout;
-  T* workspace;  // the images of each block, or null when they lie in shared memory
+  int64_t stage_bytes;  // of shared memory, for rows on their way
+  T* workspace;         // the images of each block, or null when they lie in shared memory
 
   SSLK_HOST_DEVICE int64_t image_values() const {
     return kChannels * frame.view_height * frame.view_width;

@@ -32,13 +32,13 @@ class ViewGradient {
   using Image = DeviceImage<T, kChannels>;
 
   // images: memory of call.kept + 1.
-  __device__ ViewGradient(const GradientCall<T, kChannels>& call, Shared<T>& shared, T* weights,
+  __device__ ViewGradient(const GradientCall<T, kChannels>& call, Shared<T>& shared, char* memory,
                           T* images, int64_t task)
       : call_(call.forward),
         plan_(shared.plan),
         program_(shared.plan.program),
         partial_(shared.partial),
-        view_(call.forward, shared, weights, call.image_of(task)),
+        view_(call.forward, shared, memory, call.image_of(task)),
         kept_(images),
         spare_(image_at(images + call.kept * call_.image_values())),
         pulled_(image_at(call.pulled + task * call_.image_values())),

@@ -13,7 +13,7 @@ namespace sslk::augment {
 namespace {
 
 constexpr int kThreads = kMostThreads;
-constexpr int kBlocksOfProcessor = 3;
+constexpr int kBlocksOfProcessor = 2;  // with more of them registers do not suffice
 
 template <class T, class S, int kChannels>
 class ViewMaker {
@@ -22,11 +22,11 @@ class ViewMaker {
   using Image = DeviceImage<T, kChannels>;
 
   // images: memory of two.
-  __device__ ViewMaker(const DeviceCall<T, kChannels>& call, Shared<T>& shared, T* weights,
+  __device__ ViewMaker(const DeviceCall<T, kChannels>& call, Shared<T>& shared, char* memory,
                        T* images, int64_t image, int64_t place)
       : call_(call),
         program_(shared.plan.program),
-        view_(call, shared, weights, image),
+        view_(call, shared, memory, image),
         before_{images, call.frame.view_height, call.frame.view_width},
         after_{images + call.image_values(), call.frame.view_height, call.frame.view_width},
         out_(place * call.out_layout.image) {}
@@ -43,7 +43,15 @@ class ViewMaker {
       after_ = other;
     }
     const Segment& last = program_.segments[program_.count - 1];
-    for_each_pixel(call_.frame, [&](int64_t y, int64_t x) { finish(last, mean, y, x); });
+    if (program_.down == 0 && program_.right == 0) {
+      view_.for_each_entered(last.entry, before_, [&](int64_t y, int64_t x, Value pixel) {
+        view_.change(last, mean, y, x, pixel);
+        finish(y, x, pixel);
+      });
+    } else {
+      for_each_pixel(call_.frame,
+                     [&](int64_t y, int64_t x) { finish(y, x, translated(last, mean, y, x)); });
+    }
   }
 
   // For a row of draws that is not one of such images.
@@ -54,14 +62,20 @@ class ViewMaker {
   }
 
  private:
-  // Translated, normalised, erased.
-  __device__ void finish(const Segment& segment, T mean, int64_t y, int64_t x) const {
-    const int64_t from_y = y - program_.down, from_x = x - program_.right;
+  // What the last segment makes of the pixel that is seen at (y, x), or black.
+  __device__ Value translated(const Segment& segment, T mean, int64_t y, int64_t x) const {
+    const Frame& frame = call_.frame;
+    y -= program_.down;
+    x -= program_.right;
     Value pixel = {};
-    if (from_y >= 0 && from_y < call_.frame.view_height && from_x >= 0 &&
-        from_x < call_.frame.view_width) {
-      pixel = view_.changed(segment, mean, before_, from_y, from_x);
-    }
+    if (y < 0 || y >= frame.view_height || x < 0 || x >= frame.view_width) return pixel;
+    pixel = view_.entered(segment.entry, before_, y, x);
+    view_.change(segment, mean, y, x, pixel);
+    return pixel;
+  }
+
+  // Normalised, erased.
+  __device__ void finish(int64_t y, int64_t x, const Value& pixel) const {
     const Box& box = program_.erased;
     const bool erased =
         y >= box.top && y < box.top + box.height && x >= box.left && x < box.left + box.width;
@@ -90,12 +104,10 @@ class ViewMaker {
 template <class T, class S, int kChannels>
 __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? kBlocksOfProcessor : 1)
     augment_views(const DeviceCall<T, kChannels> call) {
-  __shared__ __align__(16) unsigned char memory[sizeof(Shared<T>)];  // without its constructor
-  Shared<T>& shared = *reinterpret_cast<Shared<T>*>(memory);
-  T* const weights = device::dynamic_shared<T>();
-  const int64_t two_images = 2 * call.image_values();
-  T* const images = call.workspace ? call.workspace + blockIdx.x * two_images
-                                   : weights + blur_bytes<T>(call.blur_kernel) / int64_t(sizeof(T));
+  __shared__ __align__(16) unsigned char of_block[sizeof(Shared<T>)];  // without its constructor
+  Shared<T>& shared = *reinterpret_cast<Shared<T>*>(of_block);
+  char* const memory = device::dynamic_shared<char>();
+  T* const images = images_of_block(call, memory, 2);
   for (int64_t task = blockIdx.x; task < call.views * call.batch; task += gridDim.x) {
     // The views of an image follow each other, while it is in the caches.
     const int64_t image = task / call.views;
@@ -105,7 +117,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? kBlocksOfProcessor 
       shared.plan.make(call.draws + place * kRowLength, call.frame);
     }
     __syncthreads();
-    ViewMaker<T, S, kChannels> view(call, shared, weights, images, image, place);
+    ViewMaker<T, S, kChannels> view(call, shared, memory, images, image, place);
     if (shared.plan.fits) {
       view.run();
     } else {
@@ -118,35 +130,35 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? kBlocksOfProcessor 
 
 struct Resources {
   int64_t blocks;
-  int64_t dynamic_bytes, workspace_bytes;
+  int64_t stage_bytes, dynamic_bytes, workspace_bytes;
 };
 
 // How many blocks there are at once, and where images between segments lie.
+template <class T>
 int resources_of(const Views& call, Resources& needed) {
   int processors = 0;
   if (const int code = device::count_processors(processors)) return code;
   const Frame& frame = call.frame;
-  const bool wide = call.image_layout.type == PixelType::kFloat64;
-  const int64_t bytes = wide ? 8 : 4;
-  const int64_t images = 2 * frame.channels * frame.view_height * frame.view_width * bytes;
   const bool several = frame.stages & (kMayRotate | kMayColour | kMayBlur | kMayDiffColour);
-  const bool in_shared = images <= kSharedBytes;
+  const int64_t image = frame.channels * frame.view_height * frame.view_width * int64_t(sizeof(T));
+  const int64_t images = several ? 2 * image : 0;
+  const int64_t shared_images = images <= kSharedBytes ? images : 0;
   needed.blocks = std::min(call.views * call.batch, int64_t(processors) * kBlocksOfProcessor);
-  const int64_t blur =
-      wide ? blur_bytes<double>(call.blur_kernel) : blur_bytes<float>(call.blur_kernel);
-  needed.dynamic_bytes = blur + (several && in_shared ? images : 0);
-  needed.workspace_bytes = several && !in_shared ? needed.blocks * images : 0;
+  needed.stage_bytes = stage_bytes<T>(call.blur_kernel, shared_images);
+  needed.dynamic_bytes = needed.stage_bytes + blur_bytes<T>(call.blur_kernel) + shared_images;
+  needed.workspace_bytes = needed.blocks * (images - shared_images);
   return cudaSuccess;
 }
 
 template <class T, class S, int kChannels>
 int launch(const Views& call, void* out, const Layout& layout, void* workspace, void* stream) {
   Resources needed;
-  if (const int code = resources_of(call, needed)) return code;
+  if (const int code = resources_of<T>(call, needed)) return code;
   if (needed.blocks == 0) return cudaSuccess;
   auto on_device = device_call_of<T, kChannels>(call);
   on_device.out = out;
   on_device.out_layout = layout;
+  on_device.stage_bytes = needed.stage_bytes;
   if (needed.workspace_bytes) on_device.workspace = static_cast<T*>(workspace);
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(unsigned(needed.blocks));
@@ -170,8 +182,10 @@ int launch_for_type(const Views& call, void* out, const Layout& layout, void* wo
 }  // namespace sslk::augment
 
 extern "C" int64_t sslk_cuda_augment_workspace(const sslk::augment::Views* call) {
-  sslk::augment::Resources needed;
-  const int code = sslk::augment::resources_of(*call, needed);
+  using namespace sslk::augment;
+  Resources needed;
+  const bool wide = call->image_layout.type == PixelType::kFloat64;
+  const int code = wide ? resources_of<double>(*call, needed) : resources_of<float>(*call, needed);
   return code ? -int64_t(code) : needed.workspace_bytes;
 }
 

@@ -64,10 +64,12 @@ def _memory(x: Tensor) -> Tensor:
 class _Call:
     """What both directions are called with: a struct, and the memory that it points to."""
 
-    def __init__(self, images: Tensor, rows: Tensor, settings: Settings) -> None:
+    def __init__(self, images: Tensor, rows: Tensor, settings: Settings, offset: int = 0) -> None:
         b, c, h, w = images.shape
+        skipped = offset * images.element_size()
+        memory = torch.cat([torch.zeros(skipped, dtype=torch.uint8), _memory(images)])
         self.buffers = {
-            "images": aligned(_memory(images).numpy()),
+            "images": aligned(memory.numpy())[skipped:],
             "draws": aligned(rows.contiguous().numpy()),
         }
         self.numbers = [
@@ -129,10 +131,14 @@ def forward(
     settings: Settings,
     dtype: torch.dtype,
     channels_last: bool = False,
+    offset: int = 0,
     **options: Any,
 ) -> tuple[Tensor, Any]:
-    """`torch.ops.sslkernels.augment_forward`, and what was counted."""
-    call = _Call(images, rows, settings)
+    """`torch.ops.sslkernels.augment_forward`, and what was counted.
+
+    Images begin `offset` pixels after a multiple of 256 bytes.
+    """
+    call = _Call(images, rows, settings, offset)
     shape = (rows.shape[0], *images.shape[:2], *settings.size)
     out, memory = _result(shape, dtype, channels_last)
     counts = library.run(

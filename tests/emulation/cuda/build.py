@@ -71,7 +71,12 @@ def build(sources: Sequence[Path], mode: str, callers: Sequence[Path] = ()) -> P
     options += [f"-I{HERE / 'include'}", f"-I{CSRC}", "-include", "cuda_runtime.h"]
     kernel = [*options, *_KERNEL[mode], "-fno-sanitize-recover=all", "-x", "c++"]
     support = [*_COMMON, *_RUNTIME[mode]]
-    caller = [*flags.compile_flags(flags.CUDA_HOST), f"-I{CSRC}", "-isystem", str(TORCH / "include")]
+    caller = [
+        *flags.compile_flags(flags.CUDA_HOST),
+        f"-I{CSRC}",
+        "-isystem",
+        str(TORCH / "include"),
+    ]
     parts = [*sources, *callers, *_headers(CSRC), *sorted((HERE / "runtime").iterdir())]
     key = digest_of(parts, repr((sources, kernel, callers and (caller, torch.__version__))))
     place = cache() / f"{sources[0].stem}-{mode}-{key}.so"

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sslkernels import AugmentPolicy, backends, policies
+from sslkernels import AugmentPolicy, policies
 from sslkernels.augment import reference
 from sslkernels.augment.layout import Slot
 from sslkernels.augment.op import _outputs
@@ -18,7 +18,12 @@ from sslkernels.augment.reference import Settings
 from sslkernels.checks import accumulate_dtype
 from tests.emulation.cuda import augmenting, build
 from tests.emulation.cuda.run import SCHEDULES, Library
-from tests.emulation.cuda.test_augment import EVERYTHING, images_of, rows_for
+from tests.emulation.cuda.test_augment import (
+    EVERYTHING,
+    images_of,
+    rows_for,
+    skip_without_cpu_kernels,
+)
 
 pytestmark = pytest.mark.skipif(bool(build.why_not()), reason=build.why_not())
 
@@ -110,11 +115,9 @@ def test_policies(policy):
     assert_same(images_of((2, 3, 24, 30)), policy)
 
 
-@pytest.mark.skipif(
-    bool(backends.why_not("augment", "cpu", torch.empty(0))), reason="no C++ kernels here"
-)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_is_that_of_the_cpu(dtype):
+    skip_without_cpu_kernels()
     images = images_of((8, 3, 20, 17), dtype)
     settings = settings_of(EVERYTHING, images)
     rows = rows_for(images, EVERYTHING)
@@ -142,9 +145,7 @@ def test_bytes_have_no_gradient():
         images = images_of((1, 3, 8, 8), torch.uint8)
         settings = settings_of(AugmentPolicy(4), images)
         rows = rows_for(images, AugmentPolicy(4))
-        augmenting.backward(
-            library(), upstream(images, rows, settings), images, rows, settings
-        )
+        augmenting.backward(library(), upstream(images, rows, settings), images, rows, settings)
 
 
 def test_more_images_than_go_at_once():
