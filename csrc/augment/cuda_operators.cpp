@@ -16,7 +16,7 @@ void check_pixels(const char* name, int64_t height, int64_t width) {
 }
 
 void check_takes(const Views& call) {
-  const Frame& frame = call.frame;
+  const augment::Frame& frame = call.frame;
   STD_TORCH_CHECK(sslk_cuda_augment_takes(frame.channels), "augment: images have ", frame.channels,
                   " channels, the CUDA kernels take 1 or 3");
   check_pixels("images", frame.height, frame.width);

@@ -12,10 +12,8 @@
 namespace sslk::augment {
 
 constexpr int kMostThreads = 256;
-constexpr int64_t kSharedBytes = 40 << 10;  // of images between segments
-constexpr int64_t kStageBytes = 24 << 10;
-constexpr int64_t kDynamicBytes =
-    46 << 10;  // more than 48 KiB, static ones included, must be asked for
+constexpr int64_t kSharedBytes = 24 << 10;   // of images between segments
+constexpr int64_t kDynamicBytes = 46 << 10;  // 48 KiB with the static: more must be asked for
 
 // Of the weights of a blur: in T at all places, before that in double from the middle on.
 template <class T>
@@ -27,8 +25,8 @@ SSLK_HOST_DEVICE constexpr int64_t blur_bytes(int64_t kernel) {
 // Dynamic shared memory: the stage, weights of the blur, and images if they lie there.
 template <class T>
 SSLK_HOST_DEVICE int64_t stage_bytes(int64_t kernel, int64_t image_bytes) {
-  const int64_t left = (kDynamicBytes - blur_bytes<T>(kernel) - image_bytes) / 32 * 32;
-  return left < 0 ? 0 : left < kStageBytes ? left : kStageBytes;
+  const int64_t left = kDynamicBytes - blur_bytes<T>(kernel) - image_bytes;
+  return left < 0 ? 0 : left / 32 * 32;
 }
 
 // What the threads of a block share.

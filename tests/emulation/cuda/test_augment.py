@@ -194,14 +194,18 @@ def moved(counts: Any) -> int:
     ("image", "policy"),
     [
         ((33, 45), policies.simclr_cifar(32)),
-        ((75, 90), policies.diffaugment(24)),
+        ((75, 290), policies.diffaugment(24)),
         ((120, 83), AugmentPolicy(48, crop_scale=(0.2, 1.0), horizontal_flip=0.5)),
     ],
     ids=["enlarged", "shrunk", "crop"],
 )
 def test_moves_hardly_more_sectors_than_hold_its_data(image, policy, dtype, last):
     """The fewest possible are those that hold a byte of the crop, of the view or of its draws, each
-    once for every view: between them these views lie in shared memory."""
+    once for every view: between segments these views lie in shared memory.
+
+    Rows of the crop are read apart from each other, so that of narrow images of bytes, whose rows
+    share more sectors, more are read twice.
+    """
     images = images_of((2, 3, *image), dtype)
     if last:
         images = images.contiguous(memory_format=torch.channels_last)
