@@ -1,4 +1,5 @@
-// What kernels of every room need of a block: its dynamic shared memory, sums over its threads.
+// What kernels of every room need: of a block its dynamic shared memory and sums over its threads,
+// of the device how many multiprocessors it has.
 #pragma once
 
 #include <cstdint>
@@ -29,6 +30,13 @@ __device__ T block_sum(T x, T* partial) {
   for (unsigned warp = 0; warp < blockDim.x / kWarp; ++warp) total += partial[warp];
   __syncthreads();
   return total;
+}
+
+// How many multiprocessors the current device has; returns a cudaError_t.
+inline int count_processors(int& count) {
+  int device = 0;
+  if (const int code = cudaGetDevice(&device)) return code;
+  return cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
 }
 
 }  // namespace sslk::device

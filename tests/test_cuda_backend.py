@@ -103,15 +103,49 @@ def test_on_another_device():
     torch.testing.assert_close(views.cpu(), expected, rtol=0, atol=2e-4)
 
 
-def test_gradients_take_the_chunked_path():
-    images = torch.rand(3, 3, 20, 20, requires_grad=True)
-    policy = AugmentPolicy(16, crop_scale=(0.3, 1.0), brightness=0.5)
-    (expected,) = torch.autograd.grad(augment(images, policy, seed=1).square().sum(), images)
-    on_gpu = images.detach().cuda().requires_grad_()
+def gradient_of(images: torch.Tensor, policy: AugmentPolicy) -> torch.Tensor:
+    """Of a sum over the views with weights that are the same everywhere."""
+    images = images.detach().requires_grad_()
+    views = augment(images, policy, seed=6)
+    weights = torch.rand(views.shape, generator=torch.Generator().manual_seed(2)).to(views)
+    (gradient,) = torch.autograd.grad((views * weights).sum(), images)
+    return gradient
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("name", POLICIES)
+def test_gradients_are_those_of_the_cpu(name, dtype, last):
+    layout = torch.channels_last if last else torch.contiguous_format
+    images = BYTES.div(255).to(dtype).contiguous(memory_format=layout)
+    expected = gradient_of(images, POLICIES[name])
     with backend("cuda"):
-        views = augment(on_gpu, policy, seed=1)
-    (gradient,) = torch.autograd.grad(views.square().sum(), on_gpu)
-    torch.testing.assert_close(gradient.cpu(), expected, rtol=1e-4, atol=1e-4)
+        gradient = gradient_of(images.cuda(), POLICIES[name])
+    assert gradient.dtype is dtype and gradient.stride() == expected.stride()
+    tolerance = {torch.float64: 1e-9, torch.float32: 1e-5, torch.bfloat16: 0.01}[dtype]
+    scale = float(expected.abs().max())
+    torch.testing.assert_close(gradient.cpu(), expected, rtol=0, atol=tolerance * scale)
+
+
+def test_gradients_have_the_same_bits_twice():
+    torch.use_deterministic_algorithms(True)
+    try:
+        with backend("cuda"):
+            images = BYTES.cuda().float() / 255
+            first, second = (gradient_of(images, POLICIES["rotation"]) for _ in range(2))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert torch.equal(first, second)
+
+
+def test_gradients_of_more_views_than_blocks():
+    images = torch.rand(1500, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+    policy = policies.simclr_cifar(16)
+    expected = gradient_of(images, policy)
+    with backend("cuda"):
+        gradient = gradient_of(images.cuda(), policy)
+    scale = float(expected.abs().max())
+    torch.testing.assert_close(gradient.cpu(), expected, rtol=0, atol=1e-5 * scale)
 
 
 def test_explain():

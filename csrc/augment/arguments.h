@@ -89,6 +89,17 @@ inline void check_out(const Views& call, const std::vector<int64_t>& size, const
                   "out is not [V, B, C, h, w]");
 }
 
+// The gradient of views that images [B, C, H, W] have been made into.
+inline void check_grad(const Views& call, const std::vector<int64_t>& size, const Tensor& grad) {
+  STD_TORCH_CHECK(call.image_layout.type != PixelType::kUint8, "images is not floating");
+  const bool exact = call.image_layout.type == PixelType::kFloat64;
+  STD_TORCH_CHECK(
+      grad.is_contiguous() &&
+          grad.numel() == call.views * call.batch * call.frame.channels * size[0] * size[1] &&
+          grad.scalar_type() == (exact ? ScalarType::Double : ScalarType::Float),
+      "grad is not contiguous [V, B, C, h, w] of the accumulator's dtype");
+}
+
 // [..., C, H, W], or with channels last, which is [..., H, W, C] in memory; made(sizes) is new.
 template <class Made>
 Tensor new_images(std::vector<int64_t> sizes, bool channels_last, Made&& made) {

@@ -13,8 +13,7 @@ extern "C" int sslk_cuda_augment_draws(const int64_t* sample_ids, int64_t batch,
 // Whether the kernel takes such images: one channel or three.
 inline bool sslk_cuda_augment_takes(int64_t channels) { return channels == 1 || channels == 3; }
 
-// Bytes of memory on the device that a call needs beside its tensors, or -1 when there is no
-// device.
+// Bytes of memory on the device that a call needs beside its tensors, or minus a cudaError_t.
 extern "C" int64_t sslk_cuda_augment_workspace(const sslk::augment::Views* call);
 
 // As augment::augment_forward, with images, draws, out and workspace on the current device, mean
@@ -22,3 +21,9 @@ extern "C" int64_t sslk_cuda_augment_workspace(const sslk::augment::Views* call)
 extern "C" int sslk_cuda_augment_forward(const sslk::augment::Views* call, void* out,
                                          const sslk::augment::Layout* layout, void* workspace,
                                          void* stream);
+
+// As augment::augment_backward, with images, draws, grad, gradient and workspace on the current
+// device, std on the host. An image becomes NaN that has a view whose row of draws does not fit.
+extern "C" int64_t sslk_cuda_augment_backward_workspace(const sslk::augment::Views* call);
+extern "C" int sslk_cuda_augment_backward(const sslk::augment::Views* call, const void* grad,
+                                          void* gradient, void* workspace, void* stream);

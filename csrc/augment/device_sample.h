@@ -44,26 +44,40 @@ class CropSampler {
              crop.left * layout_.column;
   }
 
-  __device__ Pixel<T, kChannels> at(int64_t y, int64_t x) const {
+  __device__ const S* first() const { return first_; }
+  // The first pixel of a row's channel.
+  __device__ const S* row(int64_t i, int c) const {
+    return first_ + i * layout_.row + c * layout_.channel;
+  }
+
+  // rows: this, or StagedRows.
+  template <class Rows>
+  __device__ Pixel<T, kChannels> at(const Rows& rows, int64_t y, int64_t x) const {
     using I = Index<T>;
     const auto down = y_.window(I(y), flipped_y_), across = x_.window(I(x), flipped_x_);
     const T scale_y = (std::is_same_v<S, uint8_t> ? T(1) / T(255) : T(1)) / total(y_, down);
     const T scale_x = T(1) / total(x_, across);
     Pixel<T, kChannels> sum = {};
     for (I i = 0; i < down.count; ++i) {
-      const S* const row = first_ + (down.first + i) * layout_.row;
+      const S* row[kChannels];
+      for (int c = 0; c < kChannels; ++c) row[c] = rows.row(down.first + i, c);
       Pixel<T, kChannels> of_row = {};
       for (I j = 0; j < across.count; ++j) {
         const T weight = x_.weight(across, j) * scale_x;
-        const S* const pixel = row + (across.first + j) * layout_.column;
-        for (int c = 0; c < kChannels; ++c) {
-          of_row.of[c] += T(to_real(pixel[c * layout_.channel])) * weight;
-        }
+        const int64_t column = (across.first + j) * layout_.column;
+        for (int c = 0; c < kChannels; ++c) of_row.of[c] += T(to_real(row[c][column])) * weight;
       }
       const T weight = y_.weight(down, i) * scale_y;
       for (int c = 0; c < kChannels; ++c) sum.of[c] += of_row.of[c] * weight;
     }
     return sum;
+  }
+
+  // What the weights of a pixel of the view are multiplied by.
+  __device__ T scale(int64_t y, int64_t x) const {
+    const auto down = y_.window(Index<T>(y), flipped_y_);
+    const auto across = x_.window(Index<T>(x), flipped_x_);
+    return T(1) / total(y_, down) * (T(1) / total(x_, across));
   }
 
  private:
@@ -116,15 +130,6 @@ struct DeviceImage {
     for (int64_t t = -radius; t <= radius; ++t) {
       const int64_t row = mirrored(y + t, height);
       for (int c = 0; c < kChannels; ++c) sum.of[c] += *at(c, row, x) * weights[t + radius];
-    }
-    return sum;
-  }
-  __device__ Pixel<T, kChannels> blurred_across(const T* weights, int64_t radius, int64_t y,
-                                                int64_t x) const {
-    Pixel<T, kChannels> sum = {};
-    for (int64_t t = -radius; t <= radius; ++t) {
-      const int64_t column = mirrored(x + t, width);
-      for (int c = 0; c < kChannels; ++c) sum.of[c] += *at(c, y, column) * weights[t + radius];
     }
     return sum;
   }

@@ -20,16 +20,21 @@ __device__ void apply_to_colour(const Stage& stage, Pixel<T, kChannels>& pixel) 
   if constexpr (kChannels == 3) stage.apply(pixel.of[0], pixel.of[1], pixel.of[2]);
 }
 
-// number: of the pixel in its view.
+// A pixel with noise, not yet clamped. number: of the pixel in its view.
 template <class T, int kChannels>
-__device__ void add_noise(Pixel<T, kChannels>& pixel, uint64_t seed, uint32_t number, T deviation) {
+__device__ Pixel<T, kChannels> with_noise(Pixel<T, kChannels> pixel, uint64_t seed, uint32_t number,
+                                          T deviation) {
   const PhiloxBlock block = philox_block(seed, Stream::kAugmentNoise, 0, number);
   T normals[4];
   normal_pair(block.word[0], block.word[1], normals);
   normal_pair(block.word[2], block.word[3], normals + 2);
-  for (int c = 0; c < kChannels; ++c) {
-    pixel.of[c] = unit_clamp<T>(pixel.of[c] + normals[c] * deviation);
-  }
+  for (int c = 0; c < kChannels; ++c) pixel.of[c] += normals[c] * deviation;
+  return pixel;
+}
+template <class T, int kChannels>
+__device__ void add_noise(Pixel<T, kChannels>& pixel, uint64_t seed, uint32_t number, T deviation) {
+  pixel = with_noise(pixel, seed, number, deviation);
+  for (int c = 0; c < kChannels; ++c) pixel.of[c] = unit_clamp<T>(pixel.of[c]);
 }
 
 template <class T, int kChannels>

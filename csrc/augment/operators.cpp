@@ -51,17 +51,12 @@ Tensor augment_backward(const Tensor& grad, const Tensor& images, const Tensor& 
                         const std::vector<double>& mean, const std::vector<double>& std,
                         double erase_value, int64_t stages) {
   const Views call = views_of(images, draws, size, blur_kernel, mean, std, erase_value, stages);
-  STD_TORCH_CHECK(call.image_layout.type != PixelType::kUint8, "images is not floating");
-  const bool exact = call.image_layout.type == PixelType::kFloat64;
-  STD_TORCH_CHECK(
-      grad.is_contiguous() &&
-          grad.numel() == call.views * call.batch * call.frame.channels * size[0] * size[1] &&
-          grad.scalar_type() == (exact ? ScalarType::Double : ScalarType::Float),
-      "grad is not contiguous [V, B, C, h, w] of the accumulator's dtype");
+  check_grad(call, size, grad);
   const Tensor gradient =
       new_images_like(images, {images.size(0), images.size(1), images.size(2), images.size(3)},
                       images.scalar_type(), call.image_layout.column != 1);
   if (gradient.numel() == 0) return gradient;
+  const bool exact = call.image_layout.type == PixelType::kFloat64;
   const bool fits =
       exact ? augment::augment_backward(call, const_data<double>(grad), data<char>(gradient))
             : augment::augment_backward(call, const_data<float>(grad), data<char>(gradient));

@@ -98,6 +98,22 @@ struct Program {
   Segment segments[5];
 };
 
+// Whether the gradient of a step depends on the step's input.
+SSLK_HOST_DEVICE inline bool needs_input(Op op) {
+  return op != Op::kGrayscale && op != Op::kDiffBrightness && op != Op::kDiffSaturation &&
+         op != Op::kDiffContrast;
+}
+
+// How many steps of a segment there are up to the last whose gradient depends on its input.
+SSLK_HOST_DEVICE inline int steps_that_need_input(const Segment& segment) {
+  int count = segment.count;
+  while (count > 0 && !needs_input(segment.steps[count - 1].op)) --count;
+  return count;
+}
+SSLK_HOST_DEVICE inline bool needs_input(const Segment& segment) {
+  return steps_that_need_input(segment) > 0;
+}
+
 // What a row is read for.
 struct Frame {
   int64_t channels, height, width;  // of the images

@@ -5,16 +5,6 @@
 
 namespace sslk::augment {
 
-// Whether the gradient of a step depends on the step's input.
-inline bool needs_input(Op op) {
-  return op != Op::kGrayscale && op != Op::kDiffBrightness && op != Op::kDiffSaturation &&
-         op != Op::kDiffContrast;
-}
-inline bool needs_input(const Segment& segment) {
-  return std::any_of(segment.steps, segment.steps + segment.count,
-                     [](const Step& step) { return needs_input(step.op); });
-}
-
 template <class T, class Stage>
 SSLK_INLINE void reverse_values(const Strip<T>& input, const Strip<T>& gradient,
                                 const Stage& stage) {

@@ -61,6 +61,23 @@ class ResizeAxis {
     return (I{} + t) < w.count ? weight : V{};
   }
 
+  // Where vectors have one lane: outputs first ... end - 1, not flipped, are all that have a weight
+  // of an input.
+  struct Targets {
+    Index<T> first, end;
+  };
+  SSLK_INLINE Targets targets(Index<T> input) const {
+    const T lowest = (T(input) + T(0.5) - support_) / scale_ - T(0.5);
+    const Index<T> first = lowest > T(0) ? Index<T>(lowest) : 0;
+    const Index<T> end = Index<T>(lowest + T(2) * support_ / scale_) + 2;
+    return {first, end < outputs_ ? end : outputs_};
+  }
+  // The weight of an input in an output that is not flipped, before division by their sum.
+  SSLK_INLINE T weight_between(Index<T> input, Index<T> output) const {
+    const Window w = window(output, false);
+    return input < w.first ? T(0) : weight(w, input - w.first);
+  }
+
  private:
   Index<T> inputs_, outputs_, taps_;
   T scale_, support_, inverse_;

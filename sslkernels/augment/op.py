@@ -240,8 +240,7 @@ class _AugmentBackward(Function):
 
     @staticmethod
     def forward(grad, images, draws, size, kernel, mean, std, erase_value, stages, name):
-        # There is no CUDA kernel for it.
-        backward = NAMESPACES["chunked" if name == "cuda" else name].augment_backward.default
+        backward = NAMESPACES[name].augment_backward.default
         return backward(grad, images, draws, size, kernel, mean, std, erase_value, stages)
 
     @staticmethod

@@ -12,7 +12,13 @@ from sslkernels import backends, native
 from sslkernels.native import build, cuda, flags
 
 CSRC = flags.csrc_root()
-OPERATORS = ("mask_tokens", "augment_draws", "augment_forward", "augment_forward_out")
+OPERATORS = (
+    "mask_tokens",
+    "augment_draws",
+    "augment_forward",
+    "augment_forward_out",
+    "augment_backward",
+)
 
 
 def toolkit_or_skip(architectures=("8.0",)) -> cuda.Toolkit:

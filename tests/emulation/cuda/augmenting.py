@@ -16,6 +16,7 @@ from tests.emulation.cuda.run import Library, aligned
 
 DRAWS = CSRC / "augment" / "draws.cu"
 FORWARD = CSRC / "augment" / "forward.cu"
+BACKWARD = CSRC / "augment" / "backward.cu"
 
 _PIXEL_TYPES = (torch.uint8, torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _i64, _pointer, _double = ctypes.c_int64, ctypes.c_void_p, ctypes.c_double
@@ -60,6 +61,47 @@ def _memory(x: Tensor) -> Tensor:
     return x.permute(order).contiguous().view(-1).view(torch.uint8)
 
 
+class _Call:
+    """What both directions are called with: a struct, and the memory that it points to."""
+
+    def __init__(self, images: Tensor, rows: Tensor, settings: Settings, offset: int = 0) -> None:
+        b, c, h, w = images.shape
+        skipped = offset * images.element_size()
+        memory = torch.cat([torch.zeros(skipped, dtype=torch.uint8), _memory(images)])
+        self.buffers = {
+            "images": aligned(memory.numpy())[skipped:],
+            "draws": aligned(rows.contiguous().numpy()),
+        }
+        self.numbers = [
+            (ctypes.c_double * c)(*x) if x else None for x in (settings.mean, settings.std)
+        ]
+        mean, std = (ctypes.cast(x, _pointer) if x else None for x in self.numbers)
+        self.struct = Views(
+            Frame(c, h, w, *settings.size, settings.stages),
+            b,
+            rows.shape[0],
+            self.buffers["images"].ctypes.data,
+            _layout(images),
+            self.buffers["draws"].ctypes.data,
+            settings.blur_kernel,
+            mean,
+            std,
+            settings.erase_value,
+        )
+
+    def workspace(self, library: Library, function: str) -> np.ndarray:
+        needed = library.number(function, ctypes.byref(self.struct))
+        return aligned(np.full(needed, 0xFF, np.uint8), False)
+
+
+def _result(shape: tuple[int, ...], dtype: torch.dtype, last: bool) -> tuple[Tensor, np.ndarray]:
+    """A tensor like the result, with channels last or not, and memory for it, all of it NaN."""
+    out = torch.empty(shape, dtype=dtype)
+    if last:
+        out = out.movedim(-3, -1).contiguous().movedim(-1, -3)
+    return out, aligned(np.full(out.numel() * out.element_size(), 0xFF, np.uint8), False)
+
+
 def draws(
     library: Library,
     sample_ids: Tensor,
@@ -89,45 +131,50 @@ def forward(
     settings: Settings,
     dtype: torch.dtype,
     channels_last: bool = False,
+    offset: int = 0,
     **options: Any,
 ) -> tuple[Tensor, Any]:
-    """`torch.ops.sslkernels.augment_forward`, and what was counted."""
-    b, c, h, w = images.shape
-    v = rows.shape[0]
-    shape = (v, b, c, *settings.size)
-    out = torch.empty(shape, dtype=dtype)
-    if channels_last:
-        out = out.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
-    out_memory = aligned(np.full(out.numel() * out.element_size(), 0xFF, np.uint8), False)
-    buffers = {
-        "images": aligned(_memory(images).numpy()),
-        "draws": aligned(rows.contiguous().numpy()),
-        "out": out_memory,
-    }
-    mean, std = ((ctypes.c_double * c)(*x) if x else None for x in (settings.mean, settings.std))
-    call = Views(
-        Frame(c, h, w, *settings.size, settings.stages),
-        b,
-        v,
-        buffers["images"].ctypes.data,
-        _layout(images),
-        buffers["draws"].ctypes.data,
-        settings.blur_kernel,
-        ctypes.cast(mean, _pointer) if mean else None,
-        ctypes.cast(std, _pointer) if std else None,
-        settings.erase_value,
-    )
-    needed = library.number("sslk_cuda_augment_workspace", ctypes.byref(call))
-    workspace = aligned(np.full(needed, 0xFF, np.uint8), False)
+    """`torch.ops.sslkernels.augment_forward`, and what was counted.
+
+    Images begin `offset` pixels after a multiple of 256 bytes.
+    """
+    call = _Call(images, rows, settings, offset)
+    shape = (rows.shape[0], *images.shape[:2], *settings.size)
+    out, memory = _result(shape, dtype, channels_last)
     counts = library.run(
         "sslk_cuda_augment_forward",
-        ctypes.byref(call),
-        out_memory,
+        ctypes.byref(call.struct),
+        memory,
         ctypes.byref(_layout(out)),
-        workspace,
+        call.workspace(library, "sslk_cuda_augment_workspace"),
         None,
-        buffers=buffers,
+        buffers=call.buffers,
         **options,
     )
-    flat = torch.from_numpy(out_memory).view(dtype)
-    return torch.as_strided(flat, shape, out.stride()), counts
+    return torch.as_strided(torch.from_numpy(memory).view(dtype), shape, out.stride()), counts
+
+
+def backward(
+    library: Library,
+    grad: Tensor,
+    images: Tensor,
+    rows: Tensor,
+    settings: Settings,
+    **options: Any,
+) -> tuple[Tensor, Any]:
+    """`torch.ops.sslkernels.augment_backward`, and what was counted."""
+    call = _Call(images, rows, settings)
+    last = not images.is_contiguous()
+    out, memory = _result(tuple(images.shape), images.dtype, last)
+    counts = library.run(
+        "sslk_cuda_augment_backward",
+        ctypes.byref(call.struct),
+        aligned(grad.contiguous().numpy()),
+        memory,
+        call.workspace(library, "sslk_cuda_augment_backward_workspace"),
+        None,
+        buffers=call.buffers,
+        **options,
+    )
+    gradient = torch.from_numpy(memory).view(images.dtype)
+    return torch.as_strided(gradient, images.shape, out.stride()), counts

@@ -10,9 +10,14 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
+from sslkernels.native import flags
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 CSRC = ROOT / "csrc"
+TORCH = Path(torch.__file__).parent
 
 _COMMON = ("-std=c++20", "-gdwarf-4", "-fPIC", "-fno-gnu-unique", "-march=x86-64-v2", "-Wall")
 _WARNINGS = ("-Wno-unknown-pragmas", "-Wno-misleading-indentation", "-Wno-unused-function")
@@ -25,14 +30,17 @@ _KERNEL = {
         "--param=tsan-instrument-func-entry-exit=0",
     ),
     "sanitized": ("-O1", "-ffp-contract=off", "-fsanitize=address,undefined"),
+    "plain": ("-O1", "-ffp-contract=off"),
 }
 _RUNTIME = {
     "checked": ("-O2", "-DEMULATED_DETECTOR"),
     "sanitized": ("-O1", "-fsanitize=address"),
+    "plain": ("-O2",),
 }
 _LINK = {
     "checked": (),
     "sanitized": ("-fsanitize=address,undefined",),
+    "plain": (),
 }
 _CHECKED_SOURCES = ("detector.cpp", "races.cpp", "counters.cpp")
 _SOURCES = ("fibers.cpp", "machine.cpp", "copies.cpp", "interface.cpp")
@@ -51,8 +59,10 @@ def why_not() -> str:
     return ""
 
 
-def build(sources: Sequence[Path], mode: str) -> Path:
-    """The library of some .cu files, in `mode` "checked" or "sanitized"; kept in a cache.
+def build(sources: Sequence[Path], mode: str, callers: Sequence[Path] = ()) -> Path:
+    """The library of some .cu files, in `mode` "checked", "sanitized" or "plain"; kept in a cache.
+
+    `callers` are .cpp files that include torch's headers, as those that ship are compiled.
 
     Raises RuntimeError with the compiler's output when it fails.
     """
@@ -61,17 +71,24 @@ def build(sources: Sequence[Path], mode: str) -> Path:
     options += [f"-I{HERE / 'include'}", f"-I{CSRC}", "-include", "cuda_runtime.h"]
     kernel = [*options, *_KERNEL[mode], "-fno-sanitize-recover=all", "-x", "c++"]
     support = [*_COMMON, *_RUNTIME[mode]]
-    parts = [*sources, *_headers(CSRC), *sorted((HERE / "runtime").iterdir())]
-    key = digest_of(parts, repr((sources, kernel)))
+    caller = [
+        *flags.compile_flags(flags.CUDA_HOST),
+        f"-I{CSRC}",
+        "-isystem",
+        str(TORCH / "include"),
+    ]
+    parts = [*sources, *callers, *_headers(CSRC), *sorted((HERE / "runtime").iterdir())]
+    key = digest_of(parts, repr((sources, kernel, callers and (caller, torch.__version__))))
     place = cache() / f"{sources[0].stem}-{mode}-{key}.so"
     if place.is_file():
         return place
     shared = _objects(runtime, support, mode)
     with tempfile.TemporaryDirectory(dir=place.parent) as scratch:
         objects = []
-        for number, source in enumerate(sources):
+        for number, source in enumerate((*sources, *callers)):
             objects.append(f"{scratch}/{number}.o")
-            _run("g++", *kernel, "-c", str(source), "-o", objects[-1])
+            chosen = kernel if source in sources else caller
+            _run("g++", *chosen, "-c", str(source), "-o", objects[-1])
         linked = Path(scratch) / place.name
         _run(
             "g++",
@@ -80,6 +97,7 @@ def build(sources: Sequence[Path], mode: str) -> Path:
             *_LINK[mode],
             *objects,
             *shared,
+            *(flags.link_flags(TORCH) if callers else ()),
             "-ldl",
             "-o",
             str(linked),

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sslkernels import AugmentPolicy, policies
+from sslkernels import AugmentPolicy, backends, policies
 from sslkernels.augment import reference
 from sslkernels.augment.draws import draw
 from sslkernels.augment.layout import Slot
@@ -163,11 +163,95 @@ def test_rows_that_nobody_drew_give_nan():
     assert torch.equal(ours.isnan().flatten(2).any(2), broken)
 
 
-def test_views_are_written_in_whole_sectors():
-    counts = assert_same(images_of((2, 3, 16, 16)), policies.simclr_cifar(16))
-    written = [x for x in counts if x.writes and not x.shared]
-    assert sum(x.bytes for x in written) == 2 * 2 * 3 * 16 * 16 * 4
-    assert sum(x.moved for x in written) <= 1.15 * sum(x.fewest for x in written)
+def crop_sectors(images: Tensor, rows: Tensor) -> int:
+    """32-byte sectors that hold a byte of a view's crop, summed over views.
+
+    Images begin at a multiple of 256 bytes, and views may share nothing.
+    """
+    width = images.element_size()
+    offsets = torch.arange(images.numel()).mul(width)
+    places = torch.as_strided(offsets, images.shape, images.stride())
+    total = 0
+    for view in rows:
+        for image, (top, left, height, across) in zip(places, view[:, :4].long(), strict=True):
+            first = image[:, top : top + height, left : left + across].flatten()
+            total += len(torch.cat([first, first + width - 1]).div(32).long().unique())
+    return total
+
+
+def skip_without_cpu_kernels() -> None:
+    if reason := backends.why_not("augment", "cpu", torch.empty(0)):
+        pytest.skip(reason)
+
+
+def moved(counts: Any) -> int:
+    return sum(x.moved for x in counts if not x.shared)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize(
+    ("image", "policy"),
+    [
+        ((33, 45), policies.simclr_cifar(32)),
+        ((75, 290), policies.diffaugment(24)),
+        ((120, 83), AugmentPolicy(48, crop_scale=(0.2, 1.0), horizontal_flip=0.5)),
+    ],
+    ids=["enlarged", "shrunk", "crop"],
+)
+def test_moves_hardly_more_sectors_than_hold_its_data(image, policy, dtype, last):
+    """The fewest possible are those that hold a byte of the crop, of the view or of its draws, each
+    once for every view: between segments these views lie in shared memory.
+
+    Rows of the crop are read apart from each other, so that of narrow images of bytes, whose rows
+    share more sectors, more are read twice.
+    """
+    images = images_of((2, 3, *image), dtype)
+    if last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    counts = assert_same(images, policy)
+    rows = rows_for(images, policy)
+    written = rows.shape[0] * images.shape[0] * 3 * policy.height * policy.width * 4 // 32
+    fewest = crop_sectors(images, rows) + written + rows.numel() * 4 // 32
+    assert fewest <= moved(counts) <= 1.15 * fewest
+
+
+def test_large_views_move_whole_sectors():
+    """Views that lie in global memory between segments: of each request, the fewest possible are
+    its bytes in whole sectors."""
+    policy = dataclasses.replace(policies.simclr(48), blur_probability=1.0, blur_kernel=7)
+    counts = assert_same(images_of((1, 3, 61, 50)), policy)
+    assert moved(counts) <= 1.15 * sum(x.fewest for x in counts if not x.shared)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("offset", [1, 3, 5])
+def test_images_on_no_boundary(dtype, offset):
+    """Images that begin and end anywhere: nothing outside of them is read."""
+    assert_same(images_of((2, 3, 10, 13), dtype), policies.simclr_cifar(16), offset=offset)
+
+
+def test_rows_that_do_not_fit_into_the_stage():
+    assert_same(images_of((1, 3, 5, 2500)), AugmentPolicy(4, crop_scale=(0.8, 1.0)))
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [policies.simclr(24), dataclasses.replace(EVERYTHING, mean=None, std=None)],
+    ids=["simclr", "everything"],
+)
+def test_images_are_within_1e_5_of_the_cpu(policy):
+    """In units of the images, whose range is 0 to 1: not divided by std."""
+    skip_without_cpu_kernels()
+    images = images_of((12, 3, 37, 30))
+    policy = dataclasses.replace(policy, mean=None, std=None)
+    [output] = _outputs([policy], images)
+    rows = rows_for(images, policy)
+    ours, _ = augmenting.forward(applying(), images, rows, output.settings, torch.float32)
+    theirs = torch.ops.sslkernels.augment_forward(
+        images, rows, *output.settings, torch.float32, False
+    )
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
 def test_four_channels_are_an_error():

@@ -7,26 +7,34 @@ from typing import Any
 
 import pytest
 
-from tests.emulation.cuda import augmenting, build, masking, test_augment, test_mask_tokens
+from tests.emulation.cuda import (
+    augmenting,
+    build,
+    masking,
+    test_augment,
+    test_augment_backward,
+    test_mask_tokens,
+)
 from tests.emulation.cuda.run import SCHEDULES, Fault, Library
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(bool(build.why_not()), reason=build.why_not()),
-]
+pytestmark = pytest.mark.skipif(bool(build.why_not()), reason=build.why_not())
 
 
-def changed(source: Path, old: str, new: str, place: int, folder: Path) -> Library:
-    """The library of a .cu file in which one of the places with a text has another."""
-    parts = source.read_text().split(old)
-    assert len(parts) > place + 1, f"{source.name} has {len(parts) - 1} times {old!r}"
-    text = old.join(parts[: place + 1]) + new + old.join(parts[place + 1 :])
-    text = text.replace('#include "../', f'#include "{build.CSRC}/')
-    for header in source.parent.glob("*.h"):
-        text = text.replace(f'#include "{header.name}"', f'#include "{header}"')
-    path = folder / source.name
-    path.write_text(text)
-    return Library(path)
+def changed(
+    source: Path, old: str, new: str, place: int, folder: Path, edited: Path | None = None
+) -> Library:
+    """The library of a .cu file; one of the places with a text, there or in `edited`, a header
+    beside it, has another."""
+    edited = edited or source
+    for path in (source, *source.parent.glob("*.h")):
+        text = path.read_text()
+        if path == edited:
+            parts = text.split(old)
+            assert len(parts) > place + 1, f"{path.name} has {len(parts) - 1} times {old!r}"
+            text = old.join(parts[: place + 1]) + new + old.join(parts[place + 1 :])
+        text = text.replace('#include "../', f'#include "{build.CSRC}/')
+        (folder / path.name).write_text(text)
+    return Library(folder / source.name)
 
 
 def assert_found(check: Any) -> None:
@@ -39,6 +47,7 @@ def assert_found(check: Any) -> None:
     pytest.fail("nobody noticed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("old", "new", "place"),
     [
@@ -65,13 +74,35 @@ def test_masking(monkeypatch, tmp_path, old, new, place):
     assert_found(check)
 
 
-@pytest.mark.parametrize("place", range(5))
-def test_barriers_of_augmentation(monkeypatch, tmp_path, place):
-    library = changed(augmenting.FORWARD, "__syncthreads();", "", place, tmp_path)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "place"),
+    [("forward.cu", 0), ("forward.cu", 1), *(("device_view.h", place) for place in range(5))],
+)
+def test_barriers_of_augmentation(monkeypatch, tmp_path, file, place):
+    source = augmenting.FORWARD
+    library = changed(source, "__syncthreads();", "", place, tmp_path, source.with_name(file))
     monkeypatch.setattr(test_augment, "applying", lambda: library)
-    images = test_augment.images_of((6, 3, 20, 17))
+    images = test_augment.images_of((4, 3, 60, 120))  # more rows than fit into the stage
     assert_found(
         lambda schedule: test_augment.assert_same(
+            images, test_augment.EVERYTHING, schedule=schedule
+        )
+    )
+
+
+@pytest.mark.ladder
+@pytest.mark.parametrize(
+    ("file", "place"),
+    [("backward.cu", 0), ("backward.cu", 1), *(("device_gradient.h", n) for n in range(1, 4))],
+)
+def test_barriers_of_the_gradient(monkeypatch, tmp_path, file, place):
+    source = augmenting.BACKWARD
+    library = changed(source, "__syncthreads();", "", place, tmp_path, source.with_name(file))
+    monkeypatch.setattr(test_augment_backward, "library", lambda: library)
+    images = test_augment.images_of((6, 3, 20, 17))
+    assert_found(
+        lambda schedule: test_augment_backward.assert_same(
             images, test_augment.EVERYTHING, schedule=schedule
         )
     )

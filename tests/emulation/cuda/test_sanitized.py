@@ -24,8 +24,20 @@ sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "-k", "not sectors", *sys.
 
 @pytest.mark.slow
 @pytest.mark.skipif(bool(build.why_not()), reason=build.why_not())
-@pytest.mark.parametrize("name", ["test_mask_tokens.py", "test_augment.py"])
+@pytest.mark.parametrize(
+    "name", ["test_mask_tokens.py", "test_augment.py"]
+)
 def test_kernels(name):
+    run_sanitized(name)
+
+
+@pytest.mark.ladder
+@pytest.mark.skipif(bool(build.why_not()), reason=build.why_not())
+def test_kernels_of_the_gradient():
+    run_sanitized("test_augment_backward.py")
+
+
+def run_sanitized(name: str) -> None:
     process = subprocess.run(
         [sys.executable, "-c", CHILD, str(Path(__file__).with_name(name))],
         cwd=ROOT,

@@ -2,6 +2,7 @@
 #include <dlfcn.h>
 
 #include <sstream>
+#include <utility>
 
 #include "machine.h"
 #if defined(EMULATED_DETECTOR)
@@ -20,10 +21,24 @@ long offset(const void* where) {
   return long(static_cast<const char*>(where) - static_cast<const char*>(info.dli_fbase)) - 1;
 }
 
+int calls_that_work = 0, error_after = 0;
+
 }  // namespace
+
+int error_asked_for() {
+  if (!error_after || calls_that_work-- > 0) return 0;
+  return std::exchange(error_after, 0);
+}
+
 }  // namespace emulated
 
 extern "C" {
+
+// One call of the runtime fails with this error: that after so many which work.
+void emulated_fail(int calls, int error) {
+  emulated::calls_that_work = calls;
+  emulated::error_after = error;
+}
 
 // Forgets what was before; schedule as in machine.h.
 void emulated_begin(int schedule) {

@@ -61,6 +61,9 @@ void wait_for_copies(size_t groups_left, const void* where);
 
 void* dynamic_shared();
 
+// What a function of the runtime that may fail has to return: see emulated_fail.
+int error_asked_for();
+
 // Calls body(arguments) in every thread of a grid; false when a block failed.
 bool launch(dim3 grid, dim3 block, size_t dynamic_shared, void (*body)(const void*),
             const void* arguments);

@@ -1,0 +1,141 @@
+"""The operators for CUDA as torch calls them, on tensors of the CPU: the way to the kernels, and
+what is said when the runtime refuses. In a process of its own, since they register as CUDA's."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from sslkernels import AugmentPolicy, native, policies
+from sslkernels.augment.layout import NUMBERS
+from tests.emulation.cuda import build
+from tests.emulation.cuda.test_augment import EVERYTHING, images_of, rows_for
+from tests.emulation.cuda.test_augment_backward import settings_of, upstream
+from tests.emulation.cuda.test_mask_tokens import arguments as mask_arguments
+
+OUT_OF_MEMORY, NO_DEVICE, MISALIGNED, LAUNCH_FAILURE = 2, 100, 716, 719
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    native.load()
+    kernels = sorted(build.CSRC.rglob("*.cu"))
+    callers = [*sorted(build.CSRC.rglob("cuda_*.cpp")), build.HERE / "torch_device.cpp"]
+    path = build.build(kernels, "plain", callers)
+    torch.ops.load_library(path)
+    return ctypes.CDLL(str(path))
+
+
+def emulated(op: str, *arguments: Any) -> Any:
+    library().emulated_begin(2)
+    keys = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
+    return getattr(torch.ops.sslkernels, op).default.redispatch(keys, *arguments)
+
+
+def on_cpu(op: str, *arguments: Any) -> Any:
+    return getattr(torch.ops.sslkernels, op)(*arguments)
+
+
+def augment_arguments(last: bool = False) -> tuple[Tensor, Tensor, Any]:
+    images = images_of((5, 3, 20, 17))
+    if last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    return images, rows_for(images, EVERYTHING), settings_of(EVERYTHING, images)
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_augment(last):
+    images, rows, settings = augment_arguments(last)
+    ours, theirs = (
+        run("augment_forward", images, rows, *settings, torch.float32, last)
+        for run in (emulated, on_cpu)
+    )
+    assert ours.stride() == theirs.stride()
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=5e-5)
+    grad = upstream(images, rows, settings)
+    ours, theirs = (
+        run("augment_backward", grad, images, rows, *settings) for run in (emulated, on_cpu)
+    )
+    assert ours.stride() == theirs.stride()
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-5 * float(theirs.abs().max()))
+
+
+def test_draws_and_masks():
+    ids = torch.arange(7)
+    numbers = list(policies.simclr(32).numbers) * 2
+    assert len(numbers) == 2 * NUMBERS
+    arguments = (ids, numbers, 9, 1, 40, 50)
+    assert torch.equal(emulated("augment_draws", *arguments), on_cpu("augment_draws", *arguments))
+    arguments = mask_arguments("span")
+    for ours, theirs in zip(
+        emulated("mask_tokens", *arguments), on_cpu("mask_tokens", *arguments), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+
+
+def failing_calls() -> dict[str, Callable[[], Any]]:
+    images, rows, settings = augment_arguments()
+    grad = upstream(images, rows, settings)
+    return {
+        "augment_forward": lambda: emulated(
+            "augment_forward", images, rows, *settings, torch.float32, False
+        ),
+        "augment_backward": lambda: emulated("augment_backward", grad, images, rows, *settings),
+        "augment_draws": lambda: emulated(
+            "augment_draws", torch.arange(3), list(EVERYTHING.numbers), 1, 0, 8, 8
+        ),
+        "mask_tokens": lambda: emulated("mask_tokens", *mask_arguments("token")),
+    }
+
+
+@pytest.mark.parametrize(
+    ("op", "calls", "error", "message"),
+    [
+        ("augment_forward", 0, NO_DEVICE, "augment: .*no CUDA-capable device is detected"),
+        ("augment_forward", 2, OUT_OF_MEMORY, "augment: .*out of memory"),
+        ("augment_backward", 0, NO_DEVICE, "augment's gradient: .*no CUDA-capable device"),
+        ("augment_backward", 2, LAUNCH_FAILURE, "augment's gradient: .*unspecified launch failure"),
+        ("augment_backward", 3, MISALIGNED, "augment's gradient: .*misaligned address"),
+        ("augment_draws", 0, LAUNCH_FAILURE, "augment: .*unspecified launch failure"),
+        ("mask_tokens", 0, OUT_OF_MEMORY, "mask_tokens: .*out of memory"),
+    ],
+)
+def test_what_the_runtime_refuses_names_the_operator(op, calls, error, message):
+    call = failing_calls()[op]
+    library().emulated_fail(calls, error)
+    with pytest.raises(RuntimeError, match=message):
+        call()
+    call()  # and the next one works
+
+
+def test_a_launch_that_failed_writes_nothing():
+    images, rows, settings = augment_arguments()
+    out = torch.full((2, 5, 3, *settings.size), 7.0)
+    before = images.clone(), rows.clone()
+    library().emulated_fail(2, LAUNCH_FAILURE)
+    with pytest.raises(RuntimeError, match="augment: the CUDA kernel was not launched"):
+        emulated("augment_forward_out", images, rows, *settings, out)
+    assert (out == 7).all() and torch.equal(images, before[0]) and torch.equal(rows, before[1])
+
+
+def test_too_many_pixels_name_the_operator():
+    images = images_of((1, 3, 4, 4))
+    policy = AugmentPolicy(4)
+    rows, settings = rows_for(images, policy), settings_of(policy, images)
+    settings = settings._replace(size=(2**16, 2**16))
+    with pytest.raises(RuntimeError, match="augment: views of 65536 x 65536 have too many pixels"):
+        emulated("augment_forward", images, rows, *settings, torch.float32, False)
+
+
+def test_four_channels_name_the_operator():
+    images = images_of((1, 4, 8, 8))
+    policy = AugmentPolicy(4)
+    rows, settings = rows_for(images, policy), settings_of(policy, images)
+    with pytest.raises(RuntimeError, match="augment: images have 4 channels, the CUDA"):
+        emulated("augment_forward", images, rows, *settings, torch.float32, False)
