@@ -103,7 +103,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     }
   }
   if (out.product_sum) {
-    __syncthreads();  // all have read the last chunk
+    // Where X was: after its last chunk came a barrier, with the first chunk of Y again.
     const float sum = block_sum(logits.product_sum, dynamic_shared<float>());
     if (threadIdx.x == 0) out.product_sum[int64_t(line) * gridDim.x + blockIdx.x] = sum;
   }

@@ -42,19 +42,24 @@ using ColumnSums = ExponentialSum[kThreads / kWarp][kColumns];
 // Below it a sum, taken relative to the largest logit that the warp has, may have lost terms.
 constexpr float kSmallestSum = 0x1p-60f;
 
+// Of the first 2 kKept sums of a lane the half that is its own, with what another lane has of it.
+template <int kKept>
+__device__ __forceinline__ void keep_half(float (&sums)[16]) {
+  const int bit = 2 * kKept;
+  const bool upper = threadIdx.x & bit;
+#pragma unroll
+  for (int c = 0; c < kKept; ++c) {
+    const float low = sums[c], high = sums[c + kKept];
+    sums[c] = (upper ? high : low) + __shfl_xor_sync(0xffffffff, upper ? low : high, bit);
+  }
+}
+
 // Every lane has the sums of its 16 columns over its own rows; afterwards those of columns 2 lane
 // and 2 lane + 1 over all rows of the warp, in the first two places.
 __device__ __forceinline__ void add_over_rows(float (&sums)[16]) {
-#pragma unroll
-  for (int step = 0; step < 3; ++step) {
-    const int kept = 8 >> step, bit = 2 * kept;
-    const bool upper = threadIdx.x & bit;
-#pragma unroll
-    for (int c = 0; c < kept; ++c) {
-      const float given = upper ? sums[c] : sums[c + kept];
-      sums[c] = (upper ? sums[c + kept] : sums[c]) + __shfl_xor_sync(0xffffffff, given, bit);
-    }
-  }
+  keep_half<8>(sums);
+  keep_half<4>(sums);
+  keep_half<2>(sums);
 }
 
 // Each row and each column by its own maximum.

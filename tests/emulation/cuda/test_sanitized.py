@@ -18,14 +18,22 @@ import pytest
 from tests.emulation.cuda import run
 
 run.MODE = "sanitized"
-sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "-k", "not sectors", *sys.argv[1:]]))
+options = ["-q", "-p", "no:cacheprovider", "-k", "not sectors and not banks"]
+sys.exit(pytest.main([*options, *sys.argv[1:]]))
 """
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(bool(build.why_not()), reason=build.why_not())
-@pytest.mark.parametrize("name", ["test_mask_tokens.py", "test_augment.py"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("test_mask_tokens.py", marks=pytest.mark.slow),
+        pytest.param("test_augment.py", marks=pytest.mark.slow),
+        pytest.param("test_logsumexp.py", marks=pytest.mark.ladder),  # by hand, for its minutes
+    ],
+)
 def test_kernels(name):
+    """Their tests, but for those that count."""
     process = subprocess.run(
         [sys.executable, "-c", CHILD, str(Path(__file__).with_name(name))],
         cwd=ROOT,
