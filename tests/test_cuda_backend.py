@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -132,7 +134,7 @@ def test_explain():
 
 
 SMALL = (torch.bfloat16, torch.float16)
-ROWS = {
+ROWS: dict[str, Any] = {
     "keys": {"m": 1000, "n": 777, "d": 128, "bias": True},
     "queue": {"m": 200, "n": 40000, "d": 64},
     "themselves": {"m": 3000, "d": 96, "exclude": (0, 1500)},
@@ -141,8 +143,15 @@ ROWS = {
 }
 
 
-def rows(dtype, m, d, n=None, bias=False, exclude=()):
-    """Arguments of `logsumexp` on the GPU, by name."""
+def rows(
+    dtype: torch.dtype,
+    m: int,
+    d: int,
+    n: int | None = None,
+    bias: bool = False,
+    exclude: tuple[int, ...] = (),
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Arguments of `logsumexp` by name: tensors on the GPU, and the others."""
     generator = torch.Generator().manual_seed(m + d)
     shapes = {"q": (m, d)} | ({} if n is None else {"k": (n, d)})
     made = {
@@ -158,7 +167,9 @@ def rows(dtype, m, d, n=None, bias=False, exclude=()):
 @pytest.mark.parametrize("name", ROWS)
 def test_log_sum_exps_and_gradients(name, dtype):
     tensors, options = rows(dtype, **ROWS[name])
-    exact = {key: x.detach().cpu().double().requires_grad_() for key, x in tensors.items()}
+    exact: dict[str, Any] = {
+        key: x.detach().cpu().double().requires_grad_() for key, x in tensors.items()
+    }
     expected = reference.logsumexp(**exact, **options)
     grad = torch.linspace(-0.5, 1.5, len(expected)) / len(expected)
     wanted = torch.autograd.grad(expected, list(exact.values()), grad.double())

@@ -79,7 +79,7 @@ class LogitGradient {
       if constexpr (kSide != Side::kKeys) bias_of_column = bias(column);
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
-        float& value = tile.of[0][c / 2][2 * h + c % 2];
+        float& value = tile.at(h, c);
         const float product = value;
         value = 0;
         if constexpr (kSide != Side::kKeys) {

@@ -77,7 +77,9 @@ struct Tile {
   static constexpr int kRows = 64 * kRowTiles;
   float of[kRowTiles][kColumns / 8][4];
 
-  // f(value, h, c), the c-th of the lane's 16 columns, for all values of this lane.
+  // The c-th of the lane's 16 columns in its row h.
+  __device__ __forceinline__ float& at(int h, int c) { return of[h / 2][c / 2][h % 2 * 2 + c % 2]; }
+  // f(value, h, c) for all values of this lane.
   template <class F>
   __device__ __forceinline__ void for_each(F&& f) {
 #pragma unroll
@@ -154,7 +156,7 @@ class ChunkStream {
       for (int n = 0; n < kChunk / 16; ++n) {
         if (n * 16u >= width) break;
         uint32_t b[4];
-        load_transposed(b, now_y_ + slot_place(16 * k + lane % 16, 2 * n + lane / 16));
+        load_transposed(b, slots_ + now_y_ + slot_place(16 * k + lane % 16, 2 * n + lane / 16));
         multiply<T>(sums[2 * n], p[k], b[0], b[1]);
         multiply<T>(sums[2 * n + 1], p[k], b[2], b[3]);
       }
@@ -167,12 +169,12 @@ class ChunkStream {
     odd_ = !odd_;
     const bool once_more = step_ >= x_.chunks();
     const uint32_t chunk = once_more ? first_again_ + step_ - x_.chunks() : step_;
-    next_y_ = slots_ + kSlotsOfX * kValuesOfX + odd_ * kValuesOfY;
-    fetch<kColumns>(next_y_, y_, first_column_ + tile_ * kColumns, chunk * kChunk);
+    next_y_ = kSlotsOfX * kValuesOfX + odd_ * kValuesOfY;
+    fetch<kColumns>(slots_ + next_y_, y_, first_column_ + tile_ * kColumns, chunk * kChunk);
     if (!once_more) {
       const bool stays = x_.chunks() <= kSlotsOfX;  // one slot for each chunk, filled once
-      next_x_ = slots_ + (stays ? chunk : odd_) * kValuesOfX;
-      if (!stays || tile_ == 0) fetch<kRows>(next_x_, x_, first_row_, chunk * kChunk);
+      next_x_ = (stays ? chunk : odd_) * kValuesOfX;
+      if (!stays || tile_ == 0) fetch<kRows>(slots_ + next_x_, x_, first_row_, chunk * kChunk);
     }
     __pipeline_commit();
     if (++step_ == x_.chunks() + again_) {
@@ -190,13 +192,14 @@ class ChunkStream {
       uint32_t a[kRowTiles][4];
 #pragma unroll
       for (int i = 0; i < kRowTiles; ++i) {
-        load_matrices(a[i], now_x_ + slot_place(first + 16 * i + lane % 16, 2 * k + lane / 16));
+        load_matrices(a[i],
+                      slots_ + now_x_ + slot_place(first + 16 * i + lane % 16, 2 * k + lane / 16));
       }
 #pragma unroll
       for (int n = 0; n < kColumns / 16; ++n) {
         uint32_t b[4];
-        load_matrices(b,
-                      now_y_ + slot_place(16 * n + lane / 16 * 8 + lane % 8, 2 * k + lane / 8 % 2));
+        load_matrices(b, slots_ + now_y_ +
+                             slot_place(16 * n + lane / 16 * 8 + lane % 8, 2 * k + lane / 8 % 2));
 #pragma unroll
         for (int i = 0; i < kRowTiles; ++i) {
           multiply<T>(tile.of[i][2 * n], a[i], b[0], b[1]);
@@ -209,8 +212,8 @@ class ChunkStream {
   const Matrix &x_, &y_;
   uint16_t* const slots_;
   const uint32_t first_row_, first_column_, tiles_, first_again_, again_;
-  uint16_t *now_x_, *now_y_, *next_x_, *next_y_;
-  uint32_t tile_ = 0, step_ = 0;  // of the next fetch
+  uint32_t now_x_, now_y_, next_x_, next_y_;  // from slots_ on
+  uint32_t tile_ = 0, step_ = 0;              // of the next fetch
   bool odd_ = false;
 };
 

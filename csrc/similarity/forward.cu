@@ -66,13 +66,14 @@ __device__ __forceinline__ void add_over_rows(float (&sums)[16]) {
 __device__ __forceinline__ void add_far_apart(RowTile& tile, RowSums<kRowTiles>& rows,
                                               ExponentialSum (&columns)[kColumns]) {
   rows.add(tile);
-  ExponentialSum sums[16];
-  tile.for_each([&](float& logit, int, int c) { sums[c].add({logit, 1}); });
   const int lane = threadIdx.x % kWarp;
 #pragma unroll
   for (int c = 0; c < 16; ++c) {
-    for (int bit = 4; bit < kWarp; bit *= 2) sums[c].add_across(bit);
-    if (lane / 4 == c / 2) columns[tile_column(c)] = sums[c];
+    ExponentialSum sum;
+#pragma unroll
+    for (int h = 0; h < 2 * kRowTiles; ++h) sum.add({tile.at(h, c), 1});
+    for (int bit = 4; bit < kWarp; bit *= 2) sum.add_across(bit);
+    if (lane / 4 == c / 2) columns[tile_column(c)] = sum;
   }
 }
 

@@ -31,11 +31,11 @@ def changed(name: str, old: str, new: str, folder: Path) -> Library:
 
 def check(schedule: str) -> None:
     """Everything once: chunks that stay and that stream, both passes, many tiles, exclusions."""
-    for m, n, d, options in (
-        (70, 330, 200, {"exclude": (3,), "bias": True}),
-        (300, None, 24, {"exclude": (0, -150)}),
+    for arguments in (
+        test_logsumexp.made(70, 330, 200, exclude=(3,), bias=True),
+        test_logsumexp.made(300, None, 24, exclude=(0, -150)),
     ):
-        test_logsumexp.assert_right(test_logsumexp.made(m, n, d, **options), schedule)
+        test_logsumexp.assert_right(arguments, schedule)
 
 
 def assert_found(function: Any) -> None:

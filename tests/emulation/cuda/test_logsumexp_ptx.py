@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import re
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,18 +24,20 @@ MOST_EXCLUDED = 8
 
 
 @functools.cache
-def compiled() -> dict[str, Kernel]:
+def compiled(source: str) -> dict[str, Kernel]:
     try:
         toolkit = cuda.find_toolkit(["8.0"])
     except cuda.NoToolkit as error:
         pytest.skip(str(error))
-    return kernels(nvcc.ptx(toolkit, similarity.SOURCES[0]))
+    [path] = [x for x in similarity.SOURCES if x.name == source]
+    return kernels(nvcc.ptx(toolkit, path))
 
 
-def kernel(name: str) -> Kernel:
-    """The instance of a kernel for bfloat16, or the only one."""
-    found = [x for x in compiled().values() if name in x.name and "__half" not in x.name]
-    return found[0]
+def kernel(name: str, source: str = "forward.cu") -> Kernel:
+    """A kernel for bfloat16, or the only one; `name` is a part of what the compiler made of it."""
+    every = compiled(source).values()
+    [found] = [x for x in every if re.search(name, x.name) and "__half" not in x.name]
+    return found
 
 
 def problem_of(call: similarity.Call) -> Struct:
@@ -57,9 +61,14 @@ def merged(partial: np.ndarray, lines: int, run: int) -> torch.Tensor:
     return torch.from_numpy(lse)
 
 
-def assert_close(lse: torch.Tensor, arguments: dict) -> None:
+def exact_rows(arguments: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor | None]:
+    k = arguments["k"]
+    return arguments["q"].double(), None if k is None else k.double()
+
+
+def assert_close(lse: torch.Tensor, arguments: dict[str, Any]) -> None:
     given = {name: arguments[name] for name in ("scale", "bias", "exclude")}
-    q, k = (None if x is None else x.double() for x in (arguments["q"], arguments["k"]))
+    q, k = exact_rows(arguments)
     expected = reference.logsumexp(q, k, **given)
     torch.testing.assert_close(lse.double(), expected, rtol=1e-5, atol=1e-5)
 
@@ -94,3 +103,35 @@ def test_rows_against_themselves():
         dynamic_shared=SLOTS + SUMS,
     )
     assert_close(merged(partial, 3, 2), arguments)
+
+
+@pytest.mark.ladder  # by hand: nvcc takes its time
+@pytest.mark.parametrize("side", range(3))
+@pytest.mark.parametrize("d", [40, 300])
+def test_gradients(side, d):
+    """Of rows that are queries, that are keys, and that are both; of two slices of features."""
+    both = side == 2
+    arguments = test_logsumexp.made(70, None if both else 90, d, exclude=(3,), bias=True)
+    call = similarity.Call(**arguments)
+    q, k = exact_rows(arguments)
+    exact = [x.requires_grad_() for x in (q, k) if x is not None]
+    given = {name: arguments[name] for name in ("scale", "bias", "exclude")}
+    lse = reference.logsumexp(q, k, **given)
+    grad = torch.linspace(-0.5, 1.5, len(lse))
+    expected = torch.autograd.grad(lse, exact, grad.double())[side == 1]
+
+    rows = len(expected)
+    out = np.full((rows, d), -1, np.int16)
+    upstream = {0: grad.numpy(), 8: lse.detach().float().numpy()}
+    found = kernel(rf"add_gradients.*SideE{side}E", "backward.cu")
+    counts = launch(
+        found,
+        (-(-rows // COLUMNS), -(-d // 256), 1),
+        [problem_of(call), Struct(bytes(24), upstream), 4, Struct(bytes(32), {0: out})],
+        threads=(THREADS, 1, 1),
+        dynamic_shared=SLOTS,
+    )
+    gradient = torch.from_numpy(out).view(torch.bfloat16).double()
+    assert float((gradient - expected).norm() / expected.norm()) < 0.01
+    if d % 8 == 0:
+        assert counts.wavefronts <= 1.05 * counts.fewest_wavefronts
