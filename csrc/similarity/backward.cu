@@ -138,7 +138,7 @@ struct Workspace {
         bias_sums(call.bias ? of_keys.lines * call.n : 0),
         gradient_sums(std::max(of_queries.gradient_sums(), of_keys.gradient_sums())) {}
 
-  int64_t floats() const { return 1 + product_sums + bias_sums + gradient_sums; }
+  int64_t floats() const { return 2 + product_sums + bias_sums + gradient_sums; }
 };
 
 template <class T>
@@ -185,7 +185,7 @@ extern "C" int sslk_cuda_logsumexp_gradients(const sslk::DeviceLogits* problem, 
   if (!make_problem(*problem, p)) return cudaErrorInvalidValue;
   const Workspace needed(*problem);
   float* const unit = workspace;
-  float* const product_sums = unit + 1;
+  float* const product_sums = unit + 2;
   float* const bias_sums = product_sums + needed.product_sums;
   float* const gradient_sums = bias_sums + needed.bias_sums;
   const bool narrow_range = problem->dtype == sslk::Dtype::kFloat16;

@@ -11,7 +11,7 @@ enum class Side { kQueries, kKeys, kBoth };
 
 struct Upstream {
   const float *grad, *lse;  // [m]
-  const float* unit;        // what gradients are stored as multiples of; null: 1
+  const float* unit;        // what gradients are stored as multiples of, and 1 / it; null: 1
 };
 
 // What a pair's gradient, weight 2^(logit - shift), owes to its query.
@@ -25,18 +25,7 @@ class LogitGradient {
  public:
   __device__ __forceinline__ LogitGradient(const Problem& p, const Upstream& upstream,
                                            uint32_t first_row)
-      : p_(p),
-        upstream_(upstream),
-        factor_(*p.scale * kLog2OfE),
-        per_unit_(upstream.unit ? 1 / *upstream.unit : 1),
-        first_row_(first_row) {
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const uint32_t row = first_row + tile_row<1>(h);
-      if constexpr (kSide != Side::kKeys) query_[h] = query(row);
-      if constexpr (kSide != Side::kQueries) bias_[h] = bias(row);
-    }
-  }
+      : p_(p), upstream_(upstream), first_row_(first_row) {}
 
   // The tile of products becomes that of gradients.
   __device__ __forceinline__ void replace(Tile<1>& tile, uint32_t first_column) {
@@ -61,7 +50,8 @@ class LogitGradient {
     if (i >= p_.q.rows) return {INFINITY, 0};
     const float lse = upstream_.lse[i];
     // Without a key that counts every exponent is to be -inf, and not NaN.
-    return {lse == -INFINITY ? 0 : lse * kLog2OfE, upstream_.grad[i] * per_unit_};
+    return {lse == -INFINITY ? 0 : lse * kLog2OfE,
+            upstream_.grad[i] * (upstream_.unit ? upstream_.unit[1] : 1)};
   }
   __device__ __forceinline__ float bias(uint32_t j) const {
     return p_.bias ? p_.bias[min(j, p_.k.rows - 1)] * kLog2OfE : 0;
@@ -70,6 +60,16 @@ class LogitGradient {
   // What is hidden from rows that are queries, and from rows that are keys.
   __device__ __forceinline__ void replace(Tile<1>& tile, uint32_t first_column,
                                           const Hidden<1>& from_query, const Hidden<1>& from_key) {
+    // Read for every tile: between tiles there are no registers for them.
+    const float factor = *p_.scale * kLog2OfE;
+    Query of_row[2];
+    float bias_of_row[2];
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const uint32_t row = first_row_ + tile_row<1>(h);
+      if constexpr (kSide != Side::kKeys) of_row[h] = query(row);
+      if constexpr (kSide != Side::kQueries) bias_of_row[h] = bias(row);
+    }
 #pragma unroll
     for (int c = 0; c < 16; ++c) {
       const uint32_t column = first_column + tile_column(c);
@@ -83,13 +83,13 @@ class LogitGradient {
         const float product = value;
         value = 0;
         if constexpr (kSide != Side::kKeys) {
-          float exponent = __fmaf_rn(product, factor_, bias_of_column - query_[h].shift);
+          float exponent = __fmaf_rn(product, factor, bias_of_column - of_row[h].shift);
           if (from_query.has(h, c)) exponent = -INFINITY;
-          value = exp2_of(exponent) * query_[h].weight;
+          value = exp2_of(exponent) * of_row[h].weight;
           product_sum = __fmaf_rn(value, product, product_sum);
         }
         if constexpr (kSide != Side::kQueries) {
-          float exponent = __fmaf_rn(product, factor_, bias_[h] - of_column.shift);
+          float exponent = __fmaf_rn(product, factor, bias_of_row[h] - of_column.shift);
           if (from_key.has(h, c)) exponent = -INFINITY;
           const float gradient = exp2_of(exponent) * of_column.weight;
           bias_sum[h] += gradient;
@@ -101,10 +101,7 @@ class LogitGradient {
 
   const Problem& p_;
   const Upstream& upstream_;
-  const float factor_, per_unit_;
   const uint32_t first_row_;
-  Query query_[2];
-  float bias_[2];
 };
 
 }  // namespace sslk::device

@@ -44,7 +44,9 @@ __global__ void __launch_bounds__(kThreads)
   __syncthreads();
   for (float other : of_warp) largest = fmaxf(largest, other);
   if (threadIdx.x != 0) return;
-  *unit = largest > 0 ? scalbnf(1, max(ilogbf(largest) - kBitsAboveUnit, kSmallestUnit)) : 1;
+  const int exponent = largest > 0 ? max(ilogbf(largest) - kBitsAboveUnit, kSmallestUnit) : 0;
+  unit[0] = scalbnf(1, exponent);
+  unit[1] = 1 / unit[0];
 }
 
 cudaLaunchConfig_t one_block(void* stream) {

@@ -19,7 +19,8 @@ int add_lines(const float* parts, int64_t lines, int64_t count, Factors factors,
 int add_all(const float* a, const float* b, int64_t count, const float* factor, float* out,
             void* stream);
 
-// unit = the power of two that 1024 to 2048 times are the largest |x_i|, or 1 where all are zero.
+// unit [2]: the power of two of which the largest |x_i| is 1024 to 2048 times, 1 where all are
+// zero; and 1 / it.
 int find_unit(const float* x, int64_t count, float* unit, void* stream);
 
 }  // namespace sslk::device

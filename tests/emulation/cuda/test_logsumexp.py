@@ -63,7 +63,12 @@ def assert_right(
     gradients = torch.autograd.grad(expected, list(exact.values()), grad.double())
     with torch.no_grad():
         lse_bound, bounds = rounding.engine(
-            q.dtype, grad.double(), *inputs, *options.values(), arguments["exclude"]
+            q.dtype,
+            grad.double(),
+            *inputs,
+            exact["scale"],
+            exact.get("bias"),
+            arguments["exclude"],
         )
 
     call = similarity.Call(**arguments, shift=shift)

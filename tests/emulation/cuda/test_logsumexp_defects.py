@@ -34,6 +34,7 @@ def check(schedule: str) -> None:
     for arguments in (
         test_logsumexp.made(70, 330, 200, exclude=(3,), bias=True),
         test_logsumexp.made(300, None, 24, exclude=(0, -150)),
+        test_logsumexp.made(20, 70, 8),
     ):
         test_logsumexp.assert_right(arguments, schedule)
 
