@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
-from sslkernels import AugmentPolicy, augment, backend, backends, explain, mask_tokens, policies
+from sslkernels import (
+    AugmentPolicy,
+    augment,
+    backend,
+    backends,
+    explain,
+    mask_tokens,
+    nt_xent,
+    policies,
+)
+from sslkernels.losses.nt_xent import reference as nt_xent_reference
+from sslkernels.similarity import logsumexp, reference, weighted_logsumexp
+from tests import rounding
 
 pytestmark = [
     pytest.mark.gpu,
@@ -151,3 +165,116 @@ def test_gradients_of_more_views_than_blocks():
 def test_explain():
     with backend("cuda"):
         assert "CUDA kernels" in explain("augment", BYTES.cuda())
+
+
+SMALL = (torch.bfloat16, torch.float16)
+ROWS: dict[str, Any] = {
+    "keys": {"m": 1000, "n": 777, "d": 128, "bias": True},
+    "queue": {"m": 200, "n": 40000, "d": 64},
+    "themselves": {"m": 3000, "d": 96, "exclude": (0, 1500)},
+    "wide": {"m": 130, "n": 500, "d": 1024, "exclude": (0,)},
+    "odd": {"m": 70, "n": 90, "d": 33},
+}
+
+
+def rows(
+    dtype: torch.dtype,
+    m: int,
+    d: int,
+    n: int | None = None,
+    bias: bool = False,
+    exclude: tuple[int, ...] = (),
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Arguments of `logsumexp` by name: tensors on the GPU, and the others."""
+    generator = torch.Generator().manual_seed(m + d)
+    shapes = {"q": (m, d)} | ({} if n is None else {"k": (n, d)})
+    made = {
+        name: (torch.randn(shape, generator=generator) * d**-0.5).to(dtype)
+        for name, shape in shapes.items()
+    }
+    made |= {"bias": torch.randn(n or m, generator=generator)} if bias else {}
+    made |= {"scale": torch.tensor(10.0)}
+    return {name: x.cuda().requires_grad_() for name, x in made.items()}, {"exclude": exclude}
+
+
+@pytest.mark.parametrize("dtype", SMALL)
+@pytest.mark.parametrize("name", ROWS)
+def test_log_sum_exps_and_gradients(name, dtype):
+    tensors, options = rows(dtype, **ROWS[name])
+    exact: dict[str, Any] = {
+        key: x.detach().cpu().double().requires_grad_() for key, x in tensors.items()
+    }
+    expected = reference.logsumexp(**exact, **options)
+    grad = torch.linspace(-0.5, 1.5, len(expected)) / len(expected)
+    wanted = torch.autograd.grad(expected, list(exact.values()), grad.double())
+    with backend("cuda"):
+        lse = logsumexp(**tensors, **options)
+        found = torch.autograd.grad(lse, list(tensors.values()), grad.cuda())
+    with torch.no_grad():
+        given = (exact["q"], exact.get("k"), exact["scale"], exact.get("bias"), options["exclude"])
+        bound, bounds = rounding.engine(dtype, grad.double(), *given)
+    assert ((lse.cpu().double() - expected).abs() <= bound).all()
+    for key, ours, want in zip(tensors, found, wanted, strict=True):
+        assert ((ours.cpu().double() - want).abs() <= bounds[key]).all(), key
+
+
+def test_weighted_log_sum_exps():
+    tensors, options = rows(torch.bfloat16, **ROWS["keys"])
+    weight = torch.rand(len(tensors["q"]), device="cuda", requires_grad=True)
+    leaves = [*tensors.values(), weight]
+    with backend("cuda"):
+        value = weighted_logsumexp(row_weight=weight, **tensors, **options)
+        found = torch.autograd.grad(value, leaves)
+        rowwise = (weight * logsumexp(**tensors, **options)).sum()
+    wanted = torch.autograd.grad(rowwise, leaves)
+    torch.testing.assert_close(value, rowwise)
+    for ours, want in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours, want)
+
+
+@pytest.mark.parametrize("dtype", SMALL)
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_nt_xent(dtype, decoupled):
+    views = [torch.randn(500, 128).to(dtype) for _ in range(2)]
+    exact = [x.double().requires_grad_() for x in views]
+    expected = nt_xent_reference(*exact, decoupled=decoupled)
+    wanted = torch.autograd.grad(expected, exact)
+    on_gpu = [x.cuda().requires_grad_() for x in views]
+    with backend("cuda"):
+        loss = nt_xent(*on_gpu, decoupled=decoupled)
+        found = torch.autograd.grad(loss, on_gpu)
+    torch.testing.assert_close(loss.cpu().double(), expected, rtol=1e-2, atol=1e-3)
+    for ours, want in zip(found, wanted, strict=True):
+        error = (ours.cpu().double() - want).norm() / want.norm()
+        assert error < 0.02
+
+
+def test_the_same_gradients_twice():
+    tensors, options = rows(torch.bfloat16, **ROWS["queue"])
+    with backend("cuda"):
+        first, second = (
+            torch.autograd.grad(logsumexp(**tensors, **options).sum(), list(tensors.values()))
+            for _ in range(2)
+        )
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_log_sum_exps_in_a_graph():
+    tensors, options = rows(torch.bfloat16, **ROWS["themselves"])
+    graph = torch.cuda.CUDAGraph()
+    with backend("cuda"), torch.no_grad():
+        expected = logsumexp(**tensors, **options)
+        with torch.cuda.graph(graph):
+            out = logsumexp(**tensors, **options)
+    out.zero_()
+    graph.replay()
+    assert torch.equal(out, expected)
+
+
+def test_what_the_kernels_do_not_take():
+    q = torch.randn(4, 8, device="cuda")
+    assert "they take bfloat16 and float16, not float32" in explain("logsumexp", q)
+    wide = torch.randn(4, 1025, device="cuda", dtype=torch.bfloat16)
+    assert "at most 1024 features" in explain("logsumexp", wide)
+    with backend("cuda"), pytest.raises(RuntimeError, match="exclude has 9 offsets"):
+        logsumexp(torch.randn(20, 8, device="cuda").half(), exclude=range(9))

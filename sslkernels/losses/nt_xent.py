@@ -23,7 +23,7 @@ from sslkernels.operators import (
     is_one,
     second_order,
 )
-from sslkernels.similarity import chunked, logsumexp, weighted_logsumexp
+from sslkernels.similarity import chunked, cuda, logsumexp, weighted_logsumexp
 from sslkernels.similarity.op import scale_tensor
 
 
@@ -102,7 +102,8 @@ def nt_xent(
     if name == "cpu":
         loss = _native(z1.contiguous(), z2.contiguous(), scale, normalize, decoupled, reduction)
     else:
-        loss = _composed(z1, z2, scale, normalize, decoupled, reduction, rounded=name == "triton")
+        rounded = name in ("triton", "cuda")
+        loss = _composed(z1, z2, scale, normalize, decoupled, reduction, rounded)
     if sigma is not None:
         loss = loss + positive_correction(z1, z2, scale, normalize, reduction, sigma)
     if not return_accuracy:
@@ -471,3 +472,4 @@ backends.add(
     ),
 )
 backends.add_triton(("nt_xent",), lambda: None)  # nothing beside the engine's
+backends.add_cuda("nt_xent", cuda.why_not)

@@ -28,7 +28,7 @@ from sslkernels.operators import (
     is_one,
     second_order,
 )
-from sslkernels.similarity import chunked, reference
+from sslkernels.similarity import chunked, cuda, reference
 
 
 def logsumexp(
@@ -323,3 +323,5 @@ backends.add_triton(
         weighted_logsumexp_forward=_fake_weighted_logsumexp_forward,
     ),
 )
+backends.add_cuda("logsumexp", cuda.why_not)
+backends.add_cuda("weighted_logsumexp", cuda.why_not)

@@ -18,6 +18,9 @@ OPERATORS = (
     "augment_forward",
     "augment_forward_out",
     "augment_backward",
+    "logsumexp_forward",
+    "logsumexp_backward",
+    "weighted_logsumexp_forward",
 )
 
 
@@ -154,7 +157,11 @@ def test_no_cuda_torch_no_gpu(monkeypatch):
 
 def test_explain_names_the_reason():
     assert "the tensor is on cpu" in backends.why_not("mask_tokens", "cuda", torch.zeros(1))
-    assert backends.why_not("nt_xent", "cuda", torch.zeros(1)) == "nt_xent has no CUDA kernels"
+    no_kernels = backends.why_not("siglip_loss", "cuda", torch.zeros(1))
+    assert no_kernels == "sigmoid_loss has no CUDA kernels"
+    assert "bfloat16 and float16, not float32" in backends._cuda_operators["nt_xent"](torch.ones(2))
+    wide = torch.zeros(1, 1025, dtype=torch.bfloat16)
+    assert "at most 1024 features, not 1025" in backends._cuda_operators["logsumexp"](wide)
     assert "1 or 3 channels, not 4" in backends._cuda_operators["augment"](torch.zeros(1, 4, 2, 2))
 
 

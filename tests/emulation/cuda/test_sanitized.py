@@ -18,26 +18,24 @@ import pytest
 from tests.emulation.cuda import run
 
 run.MODE = "sanitized"
-sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "-k", "not sectors", *sys.argv[1:]]))
+options = ["-q", "-p", "no:cacheprovider", "-k", "not sectors and not banks"]
+sys.exit(pytest.main([*options, *sys.argv[1:]]))
 """
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(bool(build.why_not()), reason=build.why_not())
 @pytest.mark.parametrize(
-    "name", ["test_mask_tokens.py", "test_augment.py"]
+    "name",
+    [
+        pytest.param("test_mask_tokens.py", marks=pytest.mark.slow),
+        pytest.param("test_augment.py", marks=pytest.mark.slow),
+        # By hand, for their minutes.
+        pytest.param("test_augment_backward.py", marks=pytest.mark.ladder),
+        pytest.param("test_logsumexp.py", marks=pytest.mark.ladder),
+    ],
 )
 def test_kernels(name):
-    run_sanitized(name)
-
-
-@pytest.mark.ladder
-@pytest.mark.skipif(bool(build.why_not()), reason=build.why_not())
-def test_kernels_of_the_gradient():
-    run_sanitized("test_augment_backward.py")
-
-
-def run_sanitized(name: str) -> None:
+    """Their tests, but for those that count."""
     process = subprocess.run(
         [sys.executable, "-c", CHILD, str(Path(__file__).with_name(name))],
         cwd=ROOT,

@@ -33,18 +33,35 @@ EMULATED_CALL void multiply_m16n8k16(float (&d)[4], const uint32_t (&a)[4], cons
   }
 }
 
-// Four 8 x 8 matrices of 16-bit numbers: lane 8 m + r gives the address of row r of matrix m.
-EMULATED_CALL inline void load_four_matrices(uint32_t (&registers)[4], const void* row) {
+// The rows that the lanes of a warp give: row r of matrix i is lane 8 i + r's.
+EMULATED_UNSEEN inline const Slot* rows_of_matrices(const void* row, const void* where) {
   if (reinterpret_cast<uintptr_t>(row) % 16) {
-    fail("Misaligned", "a row of ldmatrix that is not aligned to 16 bytes", EMULATED_WHERE);
+    fail("Misaligned", "a row of ldmatrix that is not aligned to 16 bytes", where);
   }
-  read(row, 16, EMULATED_WHERE);
+  read(row, 16, where);
   Slot mine = {};
   __builtin_memcpy(&mine, row, 16);
-  const Slot* const slots = exchange(WarpOp::kLoadMatrix, 0xffffffff, mine, EMULATED_WHERE);
+  return exchange(WarpOp::kLoadMatrix, 0xffffffff, mine, where);
+}
+
+// Four 8 x 8 matrices of 16-bit numbers: a lane gives the address of a row of one of them.
+EMULATED_CALL inline void load_four_matrices(uint32_t (&registers)[4], const void* row) {
+  const Slot* const slots = rows_of_matrices(row, EMULATED_WHERE);
   for (unsigned m = 0; m < 4; ++m) {
     const uint64_t word = slots[8 * m + lane() / 4].words[lane() % 4 / 2];
     registers[m] = uint32_t(word >> 32 * (lane() % 2));
+  }
+}
+
+// Their transposes.
+EMULATED_CALL inline void load_four_transposed(uint32_t (&registers)[4], const void* row) {
+  const Slot* const slots = rows_of_matrices(row, EMULATED_WHERE);
+  const unsigned column = lane() / 4, shift = 16 * (column % 4);
+  for (unsigned m = 0; m < 4; ++m) {
+    const Slot* const rows = slots + 8 * m + lane() % 4 * 2;
+    const uint32_t low = rows[0].words[column / 4] >> shift & 0xffff;
+    const uint32_t high = rows[1].words[column / 4] >> shift & 0xffff;
+    registers[m] = low | high << 16;
   }
 }
 

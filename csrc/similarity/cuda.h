@@ -1,0 +1,52 @@
+// Log-sum-exps of implicit logits on a GPU, and their gradients. Functions return a cudaError_t.
+#pragma once
+
+#include <cstdint>
+
+#include "problem.h"
+
+namespace sslk {
+
+constexpr int64_t kMostFeatures = 1024;
+constexpr int64_t kMostExcluded = 8;  // what travels with the launch
+
+// Logits s_ij = scale <q_i, k_j> + bias_j. Memory is that of the current device, but for `exclude`.
+struct DeviceLogits {
+  const void* q;  // [m, d]
+  const void* k;  // [n, d]; null: q
+  Dtype dtype;    // kBFloat16 or kFloat16
+  int64_t m, n, d;
+  const float* scale;  // one number
+  const float* bias;   // [n] or null
+  // Column (i + offset) mod n is not there for row i, for every offset.
+  const int64_t* exclude;
+  int64_t excluded;
+};
+
+// With G_ij the gradient of the logits: dq = scale G K, dk = scale G^T Q, dbias_j = sum_i G_ij,
+// dscale = sum_ij G_ij <q_i, k_j>. dk and dbias may be null. Where k is null dq takes both sides.
+struct DeviceGradients {
+  void* dq;  // of the dtype of q
+  void* dk;
+  float* dscale;
+  float* dbias;
+};
+
+}  // namespace sslk
+
+// How many floats of memory on the device a call needs beside its tensors.
+extern "C" int64_t sslk_cuda_logsumexp_workspace(const sslk::DeviceLogits* problem);
+extern "C" int64_t sslk_cuda_logsumexp_gradients_workspace(const sslk::DeviceLogits* problem);
+
+// lse [m]: -inf for a row with no column.
+extern "C" int sslk_cuda_logsumexp(const sslk::DeviceLogits* problem, float* lse, float* workspace,
+                                   void* stream);
+
+// The gradients of sum_i grad_i lse_i, the same on every run.
+extern "C" int sslk_cuda_logsumexp_gradients(const sslk::DeviceLogits* problem, const float* grad,
+                                             const float* lse, const sslk::DeviceGradients* out,
+                                             float* workspace, void* stream);
+
+// sum_i a_i b_i, always in the same order.
+extern "C" int sslk_cuda_dot(const float* a, const float* b, int64_t count, float* out,
+                             void* stream);

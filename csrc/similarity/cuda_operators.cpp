@@ -1,0 +1,115 @@
+// The engine on a GPU as torch calls it: log-sum-exps of bfloat16 and float16 rows.
+#include <optional>
+#include <tuple>
+#include <vector>
+
+#include "../cuda_tensors.h"
+#include "cuda.h"
+
+namespace sslk::operators {
+namespace {
+
+DeviceLogits problem_of(const char* op, const Tensor& q, const std::optional<Tensor>& k,
+                        const Tensor& scale, const std::optional<Tensor>& bias,
+                        const std::vector<int64_t>& exclude) {
+  check_matrix(q, "q");
+  const Dtype dtype = dtype_of(q, "q");
+  STD_TORCH_CHECK(dtype == Dtype::kBFloat16 || dtype == Dtype::kFloat16, op,
+                  ": the CUDA kernels take bfloat16 and float16");
+  STD_TORCH_CHECK(q.size(1) >= 1 && q.size(1) <= kMostFeatures, op, ": q has ", q.size(1),
+                  " features, the CUDA kernels take 1 to ", kMostFeatures);
+  STD_TORCH_CHECK(int64_t(exclude.size()) <= kMostExcluded, op, ": exclude has ", exclude.size(),
+                  " offsets, the CUDA kernels take at most ", kMostExcluded);
+  if (k) {
+    check_matrix(*k, "k");
+    STD_TORCH_CHECK(
+        k->size(0) > 0 && k->size(1) == q.size(1) && k->scalar_type() == q.scalar_type(),
+        "k does not fit q");
+  }
+  const int64_t n = k ? k->size(0) : q.size(0);
+  constexpr int64_t kMostRows = int64_t(1) << 31;
+  STD_TORCH_CHECK(q.size(0) < kMostRows && n < kMostRows, op, ": 2^31 rows or more");
+  check_vector(scale, 1, dtype, "scale");
+  if (bias) check_vector(*bias, n, dtype, "bias");
+  return {q.const_data_ptr(),
+          k ? k->const_data_ptr() : nullptr,
+          dtype,
+          q.size(0),
+          n,
+          q.size(1),
+          const_data<float>(scale),
+          bias ? const_data<float>(*bias) : nullptr,
+          exclude.data(),
+          int64_t(exclude.size())};
+}
+
+Tensor floats(const Tensor& like, const std::vector<int64_t>& sizes) {
+  return torch::stable::new_empty(like, sizes, ScalarType::Float);
+}
+
+Tensor forward(const char* op, const DeviceLogits& problem, const Tensor& q) {
+  const CurrentDevice device(q);
+  const Tensor lse = floats(q, {problem.m});
+  const Tensor workspace = floats(q, {sslk_cuda_logsumexp_workspace(&problem)});
+  check_launch(
+      sslk_cuda_logsumexp(&problem, data<float>(lse), data<float>(workspace), device.stream()), op);
+  return lse;
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> backward(const char* op, const DeviceLogits& problem,
+                                                    const Tensor& grad, const Tensor& lse,
+                                                    const Tensor& q, bool with_dk) {
+  check_vector(grad, problem.m, problem.dtype, "grad");
+  check_vector(lse, problem.m, problem.dtype, "lse");
+  with_dk &= problem.k != nullptr;
+  const CurrentDevice device(q);
+  const Tensor dq = torch::stable::new_empty(q, {problem.m, problem.d});
+  const Tensor dk = torch::stable::new_empty(q, {with_dk ? problem.n : 0, problem.d});
+  const Tensor dscale = floats(q, {}), dbias = floats(q, {problem.bias ? problem.n : 0});
+  const Tensor workspace = floats(q, {sslk_cuda_logsumexp_gradients_workspace(&problem)});
+  const DeviceGradients out = {dq.mutable_data_ptr(), with_dk ? dk.mutable_data_ptr() : nullptr,
+                               data<float>(dscale), problem.bias ? data<float>(dbias) : nullptr};
+  check_launch(
+      sslk_cuda_logsumexp_gradients(&problem, const_data<float>(grad), const_data<float>(lse), &out,
+                                    data<float>(workspace), device.stream()),
+      op);
+  return {dq, dk, dscale, dbias};
+}
+
+Tensor logsumexp_forward(const Tensor& q, const std::optional<Tensor>& k, const Tensor& scale,
+                         const std::optional<Tensor>& bias, const std::vector<int64_t>& exclude,
+                         int64_t /*precision*/) {
+  return forward("logsumexp", problem_of("logsumexp", q, k, scale, bias, exclude), q);
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> logsumexp_backward(
+    const Tensor& grad, const Tensor& lse, const Tensor& q, const std::optional<Tensor>& k,
+    const Tensor& scale, const std::optional<Tensor>& bias, const std::vector<int64_t>& exclude,
+    bool with_dk, int64_t /*precision*/) {
+  const DeviceLogits problem = problem_of("logsumexp", q, k, scale, bias, exclude);
+  return backward("logsumexp", problem, grad, lse, q, with_dk);
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> weighted_logsumexp_forward(
+    const Tensor& q, const std::optional<Tensor>& k, const Tensor& row_weight, const Tensor& scale,
+    const std::optional<Tensor>& bias, const std::vector<int64_t>& exclude, int64_t /*precision*/) {
+  const char* const op = "weighted_logsumexp";
+  const DeviceLogits problem = problem_of(op, q, k, scale, bias, exclude);
+  const Tensor lse = forward(op, problem, q);
+  auto [dq, dk, dscale, dbias] = backward(op, problem, row_weight, lse, q, true);
+  const CurrentDevice device(q);
+  const Tensor value = floats(q, {});
+  check_launch(sslk_cuda_dot(const_data<float>(row_weight), const_data<float>(lse), problem.m,
+                             data<float>(value), device.stream()),
+               op);
+  return {value, lse, dq, dk, dscale, dbias};
+}
+
+}  // namespace
+}  // namespace sslk::operators
+
+STABLE_TORCH_LIBRARY_IMPL(sslkernels, CUDA, m) {
+  m.impl("logsumexp_forward", TORCH_BOX(&sslk::operators::logsumexp_forward));
+  m.impl("logsumexp_backward", TORCH_BOX(&sslk::operators::logsumexp_backward));
+  m.impl("weighted_logsumexp_forward", TORCH_BOX(&sslk::operators::weighted_logsumexp_forward));
+}

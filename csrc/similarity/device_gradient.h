@@ -1,0 +1,107 @@
+// The gradient of a tile of logits, weight exp(logit - lse) with a query's upstream gradient as
+// weight.
+#pragma once
+
+#include "device_logits.h"
+
+namespace sslk::device {
+
+// What the rows of a tile are. Where the keys are the queries every pair counts both ways.
+enum class Side { kQueries, kKeys, kBoth };
+
+struct Upstream {
+  const float *grad, *lse;  // [m]
+  const float* unit;        // what gradients are stored as multiples of, and 1 / it; null: 1
+};
+
+// What a pair's gradient, weight 2^(logit - shift), owes to its query.
+struct Query {
+  float shift, weight;
+};
+
+// Of the logits that a lane has, and its share of their sums.
+template <Side kSide>
+class LogitGradient {
+ public:
+  __device__ __forceinline__ LogitGradient(const Problem& p, const Upstream& upstream,
+                                           uint32_t first_row)
+      : p_(p), upstream_(upstream), first_row_(first_row) {}
+
+  // The tile of products becomes that of gradients.
+  __device__ __forceinline__ void replace(Tile<1>& tile, uint32_t first_column) {
+    if constexpr (kSide == Side::kQueries) {
+      const Hidden<1> hidden(p_, true, p_.k.rows, first_row_, first_column);
+      replace(tile, first_column, hidden, hidden);
+    } else if constexpr (kSide == Side::kKeys) {
+      const Hidden<1> hidden(p_, false, p_.q.rows, first_row_, first_column);
+      replace(tile, first_column, hidden, hidden);
+    } else {
+      replace(tile, first_column, Hidden<1>(p_, true, p_.k.rows, first_row_, first_column),
+              Hidden<1>(p_, false, p_.q.rows, first_row_, first_column));
+    }
+  }
+
+  float bias_sum[2] = {};
+  float product_sum = 0;
+
+ private:
+  // Past the end it counts for nothing.
+  __device__ __forceinline__ Query query(uint32_t i) const {
+    if (i >= p_.q.rows) return {INFINITY, 0};
+    const float lse = upstream_.lse[i];
+    // Without a key that counts every exponent is to be -inf, and not NaN.
+    return {lse == -INFINITY ? 0 : lse * kLog2OfE,
+            upstream_.grad[i] * (upstream_.unit ? upstream_.unit[1] : 1)};
+  }
+  __device__ __forceinline__ float bias(uint32_t j) const {
+    return p_.bias ? p_.bias[min(j, p_.k.rows - 1)] * kLog2OfE : 0;
+  }
+
+  // What is hidden from rows that are queries, and from rows that are keys.
+  __device__ __forceinline__ void replace(Tile<1>& tile, uint32_t first_column,
+                                          const Hidden<1>& from_query, const Hidden<1>& from_key) {
+    // Read for every tile: between tiles there are no registers for them.
+    const float factor = *p_.scale * kLog2OfE;
+    Query of_row[2];
+    float bias_of_row[2];
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const uint32_t row = first_row_ + tile_row<1>(h);
+      if constexpr (kSide != Side::kKeys) of_row[h] = query(row);
+      if constexpr (kSide != Side::kQueries) bias_of_row[h] = bias(row);
+    }
+#pragma unroll
+    for (int c = 0; c < 16; ++c) {
+      const uint32_t column = first_column + tile_column(c);
+      Query of_column = {};
+      float bias_of_column = 0;
+      if constexpr (kSide != Side::kQueries) of_column = query(column);
+      if constexpr (kSide != Side::kKeys) bias_of_column = bias(column);
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        float& value = tile.at(h, c);
+        const float product = value;
+        value = 0;
+        if constexpr (kSide != Side::kKeys) {
+          float exponent = __fmaf_rn(product, factor, bias_of_column - of_row[h].shift);
+          if (from_query.has(h, c)) exponent = -INFINITY;
+          value = exp2_of(exponent) * of_row[h].weight;
+          product_sum = __fmaf_rn(value, product, product_sum);
+        }
+        if constexpr (kSide != Side::kQueries) {
+          float exponent = __fmaf_rn(product, factor, bias_of_row[h] - of_column.shift);
+          if (from_key.has(h, c)) exponent = -INFINITY;
+          const float gradient = exp2_of(exponent) * of_column.weight;
+          bias_sum[h] += gradient;
+          value += gradient;
+        }
+      }
+    }
+  }
+
+  const Problem& p_;
+  const Upstream& upstream_;
+  const uint32_t first_row_;
+};
+
+}  // namespace sslk::device
