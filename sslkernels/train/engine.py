@@ -158,7 +158,8 @@ def await_main(place: Any, when: str) -> None:
     """
     if place.num_processes == 1:
         return
-    store, key = torch.distributed.group.WORLD.get_group_store(), f"sslkernels/main/{when}"
+    group: Any = torch.distributed.group.WORLD
+    store, key = group.get_group_store(), f"sslkernels/main/{when}"
     try:
         if place.is_main_process:
             store.set(key, "")

@@ -101,9 +101,9 @@ def test_compile_and_channels_last_train(tmp_path):
     )
 
 
-def await_steps(process: subprocess.Popen[str], out: Path) -> None:
+def await_steps(process: subprocess.Popen[str], out: Path, count: int = 30) -> None:
     deadline = time.monotonic() + 100
-    while not (out / "metrics.csv").exists() or len(losses(out)) < 30:
+    while not (out / "metrics.csv").exists() or len(losses(out)) < count:
         assert process.poll() is None and time.monotonic() < deadline, "no steps were made"
         time.sleep(0.2)
 
@@ -113,10 +113,10 @@ def await_steps(process: subprocess.Popen[str], out: Path) -> None:
 def test_without_torchrun_the_others_give_up(tmp_path, end):
     """A stopped process keeps its connections: only patience ends the wait for it."""
     out = tmp_path / "run"
-    arguments = (TWO_TOWER[0], "--epochs", 400, *TWO_TOWER[3:], "--patience", 4, "--out", out)
+    arguments = (TWO_TOWER[0], "--epochs", 400, *TWO_TOWER[3:], "--patience", 2, "--out", out)
     processes = ranks(*arguments)
     try:
-        await_steps(processes[0], out)
+        await_steps(processes[0], out, 3)
         processes[1].send_signal(end)
         _, errors = processes[0].communicate(timeout=30)
     finally:

@@ -20,7 +20,6 @@ from sslkernels.train.finished import read
 from sslkernels.train.images import digits
 from tests.train.commands import train, untrained
 
-
 FORMS = ["pt2", pytest.param("onnx", marks=pytest.mark.slow)]
 
 

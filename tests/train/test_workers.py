@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 from sslkernels.train.errors import TrainError
+from sslkernels.train.loop import Manner, fit
+from sslkernels.train.methods.simclr import SimCLR
+from sslkernels.train.views import Views, small_grey
 from sslkernels.train.workers import mapped
 from tests.train.commands import losses, train
 from tests.train.test_pictures import write as write_picture
@@ -88,3 +92,27 @@ def test_a_negative_number_is_refused(tmp_path):
     result = train("simclr", "--workers", -1, "--out", tmp_path / "run")
     assert result.exit_code == 2 and "error: workers is -1, must be at least 0" in result.output
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_each_epoch_has_all_examples_in_an_order_of_its_own(settings, images, tmp_path, workers):
+    class Told(Views):
+        def batch(self, index: torch.Tensor, epoch: int) -> torch.Tensor:
+            with (tmp_path / "told").open("a") as file:  # a worker cannot write into a list here
+                file.write(f"{epoch} {' '.join(map(str, index.tolist()))}\n")
+            return super().batch(index, epoch)
+
+    data = Told(images[:20], small_grey((8, 8)), seed=0)
+    run = settings(epochs=2, batch_size=10, accumulate=2)
+    fit(
+        SimCLR((1, 8, 8)),
+        data,
+        run,
+        out=tmp_path / "run",
+        console=Console(quiet=True),
+        manner=Manner(workers=workers),
+    )
+    told = [[*map(int, line.split())] for line in (tmp_path / "told").read_text().splitlines()]
+    assert [(epoch, len(numbers)) for epoch, *numbers in told] == [(0, 5)] * 4 + [(1, 5)] * 4
+    orders = [[x for e, *numbers in told if e == epoch for x in numbers] for epoch in (0, 1)]
+    assert sorted(orders[0]) == sorted(orders[1]) == [*range(20)] and orders[0] != orders[1]

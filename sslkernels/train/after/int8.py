@@ -34,7 +34,7 @@ class Int8Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         rows, scale = rounded(x.flatten(0, -2))
-        product = torch._int_mm(rows, self.weight) * scale * self.scale
+        product = torch.ops.aten._int_mm(rows, self.weight) * scale * self.scale
         product = product if self.bias is None else product + self.bias
         return product.unflatten(0, x.shape[:-1])
 

@@ -20,7 +20,7 @@ def images_of(finished: Finished, name: str | None) -> Images:
         TrainError: they cannot be read, are not of the shape of those the run has learnt from, or
             of other classes where it has learnt to tell those.
     """
-    name = finished.settings["data"] if name is None else name
+    name = str(finished.settings["data"] if name is None else name)
     shape = finished.facts["shape"]
     found = images.load(name, size=shape[1])
     if list(found.train.shape[1:]) != shape:
