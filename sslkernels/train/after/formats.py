@@ -57,14 +57,14 @@ def _onnx_packages() -> Any:
 
 
 def _write_onnx(program: torch.export.ExportedProgram, to: Path) -> None:
-    from onnxscript import opset18
+    from sslkernels.train.after.onnx_ops import int_mm
 
     exported = torch.onnx.export(
         program,
         dynamo=True,
         input_names=["images"],
         output_names=["out"],
-        custom_translation_table={torch.ops.aten._int_mm.default: opset18.MatMulInteger},
+        custom_translation_table={torch.ops.aten._int_mm.default: int_mm},
         verbose=False,
     )
     assert exported is not None  # with dynamo it is not
