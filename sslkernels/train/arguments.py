@@ -18,6 +18,20 @@ class Loss(str, Enum):
     eager = "eager"
 
 
+class Encoder(str, Enum):
+    """Which network of convolutions, see `models`."""
+
+    convnet = "convnet"
+    resnet = "resnet"
+
+
+EncoderOption = Annotated[Encoder, typer.Option(help="convnet: three layers; resnet: eight.")]
+Width = Annotated[
+    int | None,
+    typer.Option(
+        help="Channels of the encoder's first layer; without it 32 of a convnet, 16 of a resnet."
+    ),
+]
 LossOption = Annotated[Loss, typer.Option(help="eager: the dense definition.")]
 Temperature = Annotated[float, typer.Option(help="Temperature of the loss.")]
 Momentum = Annotated[

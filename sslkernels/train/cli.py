@@ -6,12 +6,11 @@ import dataclasses
 import inspect
 import typing
 from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from sslkernels.train import after
+from sslkernels.train.after import commands as after
 from sslkernels.train.options import one_line_errors
 from sslkernels.train.registry import METHODS, Entry
 from sslkernels.train.run import pretrain
@@ -60,15 +59,4 @@ for _entry in METHODS.values():
     )
 
 
-@app.command(rich_help_panel="After training")
-def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run on images.")],
-    to: Annotated[
-        Path | None, typer.Option(help="File to write, .pt2; encoder.pt2 in the run without it.")
-    ] = None,
-) -> None:
-    """Write the encoder of a finished run by torch.export, for batches of any size."""
-    with one_line_errors():
-        path = to or run / "encoder.pt2"
-        difference = after.export(run, path)
-        typer.echo(f"{path}: loaded again, differs from the encoder by at most {difference:.1e}")
+after.add_to(app)

@@ -5,8 +5,10 @@ Its checkpoints are not used: a folder of pickles is neither replaced in one go 
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import nullcontext
 from datetime import timedelta
+from functools import partial
 from typing import Any, Generic
 
 import torch
@@ -17,9 +19,10 @@ from sslkernels.train.data import Batch, Examples, moved
 from sslkernels.train.errors import TrainError, require
 from sslkernels.train.methods import Contrastive, Method
 from sslkernels.train.settings import Settings
+from sslkernels.train.workers import mapped
 
-# How long a process waits for the others; they all wait while the first one measures.
-PATIENCE = timedelta(minutes=10)
+MEASURING = timedelta(minutes=30)
+"""How long processes wait for the first one, which measures while they do nothing."""
 
 
 class Engine(Generic[Batch]):
@@ -71,13 +74,27 @@ class Engine(Generic[Batch]):
         """Is this the process that writes and speaks?"""
         return self.accelerator.is_main_process
 
-    def backward(self, data: Examples[Batch], index: Tensor, epoch: int, turn: str) -> Tensor:
-        """Add the gradients of examples `index`; the loss, 0-dim, the mean over the processes."""
-        share = index.chunk(self.accelerator.num_processes)[self.accelerator.process_index]
-        parts = [
-            moved(data.batch(part, epoch), self.device, self.dtype)
-            for part in share.chunk(self.settings.accumulate)
-        ]
+    def feed(
+        self, data: Examples[Batch], order: Iterable[tuple[int, Tensor]], workers: int
+    ) -> Generator[list[Batch], None, None]:
+        """The micro-batches of this process's share of each batch, on its device.
+
+        Args:
+            order: of each batch the epoch, and the numbers of its examples.
+            workers: processes that make batches ahead; without any, this one does.
+        """
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        shares = ((epoch, index.chunk(world)[rank]) for epoch, index in order)
+        plan = (
+            (epoch, [part.tolist() for part in share.chunk(self.settings.accumulate)])
+            for epoch, share in shares
+        )
+        for parts in mapped(partial(_made, data), plan, workers):
+            yield [moved(part, self.device, self.dtype) for part in parts]
+
+    def backward(self, parts: list[Batch], turn: str) -> Tensor:
+        """Add the gradients of a batch's micro-batches, of all processes together; the loss, 0-dim,
+        the mean over the processes."""
         with torch.autocast(
             self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"
         ):
@@ -106,16 +123,48 @@ class Engine(Generic[Batch]):
         return total
 
 
-def accelerator(*, unused: bool = False) -> Any:
+def _made(data: Examples[Batch], step: tuple[int, Sequence[Sequence[int]]]) -> list[Batch]:
+    epoch, parts = step
+    return [data.batch(torch.tensor(part), epoch) for part in parts]
+
+
+def accelerator(*, unused: bool = False, patience: float = 60.0) -> Any:
     """This process's place among all: device, rank, and how many there are.
 
-    unused: each loss leaves out some of the weights.
+    Args:
+        unused: each loss leaves out some of the weights.
+        patience: seconds that a process waits for another one in a step. The first call decides.
     """
     module = require("accelerate", "accelerate")
     handlers = [
         module.DistributedDataParallelKwargs(find_unused_parameters=unused),
-        module.InitProcessGroupKwargs(timeout=PATIENCE),
+        module.InitProcessGroupKwargs(timeout=timedelta(seconds=patience)),
     ]
     # Unless told, it takes several processes without a GPU for so many runs of one.
     cpu = not torch.accelerator.is_available()
     return module.Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=handlers)
+
+
+def await_main(place: Any, when: str) -> None:
+    """Wait until the first process has come here, too, through the store of the process group: its
+    collectives give up sooner than what the first process does alone may take.
+
+    Args:
+        place: what `accelerator` gave.
+        when: a name that no other call of this run has.
+
+    Raises:
+        TrainError: the first process is gone, or did not come in time.
+    """
+    if place.num_processes == 1:
+        return
+    group: Any = torch.distributed.group.WORLD
+    store, key = group.get_group_store(), f"sslkernels/main/{when}"
+    try:
+        if place.is_main_process:
+            store.set(key, "")
+        else:
+            store.wait([key], MEASURING)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise TrainError(f"the first process of the run is gone ({reason})") from error

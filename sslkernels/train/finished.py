@@ -14,10 +14,11 @@ from sslkernels.train.methods.image import ImageMethod
 
 @dataclass(frozen=True)
 class Finished:
-    """facts: of the images that it learnt from, see `images.Images.facts`."""
+    """facts: of the images that it learnt from, see `images.Images.facts`; settings: of the run."""
 
     method: ImageMethod[Any]
     facts: dict[str, Any]
+    settings: dict[str, Any]
 
 
 def read(run: Path) -> Finished:
@@ -35,7 +36,8 @@ def read(run: Path) -> Finished:
     if entry is None or not issubclass(entry.method, ImageMethod):
         raise TrainError(f"{run} is a run of {name!r}, not of a method that learns from images")
     facts = {key: state.settings[key] for key in ("shape", "names")}
-    own = {key: state.settings[key] for key in entry.own}
+    # An option that is newer than the run is as if it had not been given.
+    own = {key: state.settings.get(key, option.default) for key, option in entry.own.items()}
     method = entry.method.made_for(facts, **own)
     method.load_state_dict(state.model)
-    return Finished(method.eval(), facts)
+    return Finished(method.eval(), facts, state.settings)

@@ -138,7 +138,7 @@ def _labelled(path: Path, part: str) -> tuple[Tensor, Tensor]:
     return images.unsqueeze(1), labels.long()
 
 
-def tree(path: Path, size: int, *, strict: bool) -> Images:
+def tree(path: Path, size: int, *, strict: bool, workers: int = 0) -> Images:
     """A folder of pictures, in a subfolder for each class, or without classes.
 
     Subfolders `train` and `test` (or `val`), if there are both, are the two parts; else every fifth
@@ -149,14 +149,16 @@ def tree(path: Path, size: int, *, strict: bool) -> Images:
     """
     test = next((path / name for name in ("test", "val") if (path / name).is_dir()), None)
     if test is None or not (path / "train").is_dir():
-        all_of = pictures.read(path, size, strict=strict)
+        all_of = pictures.read(path, size, strict=strict, workers=workers)
         held = torch.arange(len(all_of.images)) % 5 == 4
         if not held.any():
             raise TrainError(f"{path} has {len(held)} pictures, of which every fifth is held out")
         order = (~held).nonzero()[:, 0][mixed(int((~held).sum()))]
         parts = [(all_of.images[side], all_of.labels[side]) for side in (order, held)]
         return Images(*parts[0], *parts[1], all_of.names, all_of.note)
-    one, two = (pictures.read(side, size, strict=strict) for side in (path / "train", test))
+    one, two = (
+        pictures.read(side, size, strict=strict, workers=workers) for side in (path / "train", test)
+    )
     if one.names != two.names:
         only = sorted({*one.names} ^ {*two.names})
         raise TrainError(f"{path}: train and {test.name} differ in their classes: {only}")
@@ -177,12 +179,13 @@ SOURCES: dict[str, Callable[[], Images]] = {
 }
 
 
-def load(name: str, *, size: int = 32, strict: bool = False) -> Images:
+def load(name: str, *, size: int = 32, strict: bool = False, workers: int = 0) -> Images:
     """Load images by the name of a source, from a folder of IDX files, or of pictures.
 
     Args:
         size: pictures are cut to a square and resized to this side.
         strict: fail on a picture that cannot be read, rather than skip it.
+        workers: processes that decode pictures; without any, threads do.
 
     Raises:
         TrainError: neither a source nor a folder; else see `folder`, `tree` and `fashion_mnist`.
@@ -191,7 +194,9 @@ def load(name: str, *, size: int = 32, strict: bool = False) -> Images:
         return SOURCES[name]()
     path = Path(name)
     if path.is_dir():
-        return folder(path) if any(path.glob("*-ubyte*")) else tree(path, size, strict=strict)
+        if any(path.glob("*-ubyte*")):
+            return folder(path)
+        return tree(path, size, strict=strict, workers=workers)
     raise TrainError(
         f"unknown data {name!r}: known are {', '.join(sorted(SOURCES))}, folders of IDX files and "
         "of pictures"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -58,10 +59,20 @@ class Rows:
 
 class RunLog:
     """Context manager. `done` steps are kept from an earlier part of the run, later ones dropped:
-    a killed run may have logged steps that came after its last checkpoint."""
+    a killed run may have logged steps that came after its last checkpoint.
+
+    tracker: of `accelerate`, started; it is shown what TensorBoard is, and finished at the end.
+    """
 
     def __init__(
-        self, out: Path, *, console: Console, total: int, done: int, unit: str = "examples"
+        self,
+        out: Path,
+        *,
+        console: Console,
+        total: int,
+        done: int,
+        unit: str = "examples",
+        tracker: Any = None,
     ) -> None:
         tensorboard = require("torch.utils.tensorboard", "tensorboard")
         self._progress = Progress(
@@ -78,6 +89,7 @@ class RunLog:
             "train", total=total, completed=done, epoch=0, loss="-", rate=0.0
         )
         self._rate = 0.0
+        self._tracker = tracker
         out.mkdir(parents=True, exist_ok=True)
         self._steps = Rows(out / CSV, COLUMNS, done)
         self._measures = Rows(out / MEASURES, MEASURES_COLUMNS, done)
@@ -89,8 +101,8 @@ class RunLog:
     def step(self, step: Step) -> None:
         row = asdict(step)
         self._steps.write(row)
-        for name in ("loss", "lr", "grad_norm", "examples_per_second"):
-            self._board.add_scalar(f"train/{name}", row[name], step.step)
+        shown = ("loss", "lr", "grad_norm", "examples_per_second")
+        self._plot({f"train/{name}": row[name] for name in shown}, step.step)
         # Smoothed, or nobody could read it.
         self._rate += (0.1 if self._rate else 1.0) * (step.examples_per_second - self._rate)
         self._progress.update(
@@ -105,7 +117,13 @@ class RunLog:
         for name, value in values.items():
             row = {"step": step, "epoch": epoch, "measure": name, "value": value}
             self._measures.write(row)
-            self._board.add_scalar(f"measure/{name}", value, step)
+        self._plot({f"measure/{name}": value for name, value in values.items()}, step)
+
+    def _plot(self, values: dict[str, float], step: int) -> None:
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+        if self._tracker is not None:
+            self._tracker.log(values, step=step)
 
     def __enter__(self) -> RunLog:
         self._progress.start()
@@ -121,3 +139,5 @@ class RunLog:
         self._steps.close()
         self._measures.close()
         self._board.close()
+        if self._tracker is not None:
+            self._tracker.finish()

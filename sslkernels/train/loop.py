@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Generic
 
 import torch
 from rich.console import Console
-from torch import Tensor, nn
+from torch import nn
 
 from sslkernels.random_state import RandomState
-from sslkernels.train import checkpoint, optimizers
+from sslkernels.train import checkpoint, optimizers, trackers
 from sslkernels.train.checkpoint import Checkpoint
 from sslkernels.train.data import Batch, Examples, batches
-from sslkernels.train.engine import Engine
+from sslkernels.train.engine import Engine, await_main
 from sslkernels.train.errors import DivergedError, TrainError
 from sslkernels.train.logging import RunLog, Step
 from sslkernels.train.methods import Method
 from sslkernels.train.report import VIEWS
 from sslkernels.train.settings import Settings
+from sslkernels.train.trackers import Tracker
+from sslkernels.train.workers import died
 
 CHECKPOINT = "checkpoint.pt"
 SAVE_SECONDS = 120  # a kill loses no more than about this
@@ -31,6 +35,7 @@ SAVE_SECONDS = 120  # a kill loses no more than about this
 class Manner:
     """How a run goes that does not decide its curve.
 
+    workers: processes that make batches ahead; tracker: where it is shown beside TensorBoard;
     watch: what is measured while it trains, by name, after every `watch_every` epochs and at the
     end; files: what the checkpoint is useless without, say a tokenizer: contents by name, written
     into the run's folder when it starts; show: draws what the method is shown into a PNG there.
@@ -38,6 +43,8 @@ class Manner:
 
     compiled: bool = False
     channels_last: bool = False
+    workers: int = 0
+    tracker: Tracker | None = None
     watch: Callable[[], Mapping[str, float]] | None = None
     watch_every: int = 10
     files: Mapping[str, str] = field(default_factory=dict)
@@ -67,7 +74,18 @@ class Trainer(Generic[Batch]):
             for turn, optimizer in self.optimizers.items()
         }
 
-    def take_step(self, data: Examples[Batch], index: Tensor, epoch: int) -> tuple[float, float]:
+    def feed(self, data: Examples[Batch], workers: int) -> Generator[list[Batch], None, None]:
+        """What `take_step` takes, from this step to the last."""
+        size, seed = self.settings.batch_size, self.settings.seed
+        done, within = divmod(self.step, len(data) // size)
+        order = (
+            (epoch, index)
+            for epoch in range(done, self.settings.epochs)
+            for index in batches(len(data), size, seed, epoch)
+        )
+        return self.engine.feed(data, islice(order, within, None), workers)
+
+    def take_step(self, parts: list[Batch], epoch: int) -> tuple[float, float]:
         """Every turn of one batch; loss and gradient norm, each the sum over the turns.
 
         Raises:
@@ -77,7 +95,7 @@ class Trainer(Generic[Batch]):
         loss = norm = 0.0
         for turn, optimizer in self.optimizers.items():
             self.method.zero_grad()
-            turn_loss = self.engine.backward(data, index, epoch, turn).item()
+            turn_loss = self.engine.backward(parts, turn).item()
             gradients = [p.grad for p in self.method.trained(turn) if p.grad is not None]
             turn_norm = nn.utils.get_total_norm(gradients).item()
             loss, norm = loss + turn_loss, norm + turn_norm
@@ -136,8 +154,8 @@ def fit(
         data: all of the training data.
 
     Raises:
-        TrainError: fewer examples than a batch; `out` or the checkpoint cannot be used; another
-            process of the run has died.
+        TrainError: fewer examples than a batch; `out`, the checkpoint or the tracker cannot be
+            used; another process of the run, or one that makes batches, has died.
         DivergedError: the loss or its gradient is not finite; the last checkpoint is kept.
     """
     manner = manner or Manner()
@@ -155,7 +173,17 @@ def fit(
         _train(trainer, data, manner, path, None)
         return
     try:
-        log = RunLog(out, console=console, total=trainer.total, done=trainer.step, unit=data.unit)
+        tracker = manner.tracker and trackers.start(
+            manner.tracker, out, settings.flat(), resume=resume
+        )
+        log = RunLog(
+            out,
+            console=console,
+            total=trainer.total,
+            done=trainer.step,
+            unit=data.unit,
+            tracker=tracker,
+        )
         if not resume:
             for name, content in manner.files.items():
                 (out / name).write_text(content, encoding="utf-8")
@@ -179,39 +207,46 @@ def _train(
     trainer: Trainer[Batch], data: Examples[Batch], manner: Manner, path: Path, log: RunLog | None
 ) -> None:
     """From the trainer's step to the last; a process without a log neither writes nor measures."""
+    await_main(trainer.engine.accelerator, "log")
     settings = trainer.settings
     per_epoch = len(data) // settings.batch_size
-    saved = time.monotonic()
-    for epoch in range(trainer.step // per_epoch, settings.epochs):
-        start = time.perf_counter()
-        done = trainer.step - epoch * per_epoch
-        order = list(batches(len(data), settings.batch_size, settings.seed, epoch))
-        for index in order[done:]:
-            lr = trainer.lr
+    saved, start = time.monotonic(), time.perf_counter()
+    with closing(trainer.feed(data, manner.workers)) as feed:
+        for parts in feed:
+            epoch, lr = trainer.step // per_epoch, trainer.lr
             try:
-                loss, norm = trainer.take_step(data, index, epoch)
+                loss, norm = trainer.take_step(parts, epoch)
             except DivergedError as error:
                 raise DivergedError(f"{error}; the last good checkpoint is {path}") from None
             except RuntimeError as error:
                 raise _lost(error, trainer, path) from error
             now = time.perf_counter()
-            rate, start = len(index) / (now - start), now
+            rate, start = settings.batch_size / (now - start), now
+            ended = trainer.step % per_epoch == 0
             if log is not None:
                 log.step(Step(trainer.step, epoch + 1, loss, lr, norm, rate))
-                if time.monotonic() - saved > SAVE_SECONDS:
+                if ended or time.monotonic() - saved > SAVE_SECONDS:
                     trainer.save(path)
                     saved = time.monotonic()
-        if log is None:
-            continue
-        trainer.save(path)
-        saved = time.monotonic()
-        last = epoch + 1 == settings.epochs
-        if manner.watch is not None and (last or (epoch + 1) % manner.watch_every == 0):
-            log.measured(trainer.step, epoch + 1, manner.watch())
+            if ended:
+                _measure(trainer, manner, epoch + 1, log)
+                start = time.perf_counter()
+
+
+def _measure(trainer: Trainer[Any], manner: Manner, epochs: int, log: RunLog | None) -> None:
+    """After so many epochs, what is due then, by the process with the log; all wait for it."""
+    if manner.watch is None or (epochs % manner.watch_every and epochs < trainer.settings.epochs):
+        return
+    if log is not None:
+        log.measured(trainer.step, epochs, manner.watch())
+    await_main(trainer.engine.accelerator, f"epoch {epochs}")
 
 
 def _lost(error: RuntimeError, trainer: Trainer[Any], path: Path) -> Exception:
-    """Another process that is gone, in one line; any other error as it is."""
+    """A worker or another process that is gone, in one line; any other error as it is."""
+    death = died(error)
+    if death is not None:
+        return TrainError(f"step {trainer.step}: {death}; the last good checkpoint is {path}")
     if trainer.engine.accelerator.num_processes == 1:
         return error
     reason = str(error).splitlines()[0]

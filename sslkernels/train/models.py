@@ -8,6 +8,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from sslkernels.train.arguments import Encoder, at_least
+
 
 def _block(channels_in: int, channels_out: int, stride: int) -> nn.Sequential:
     return nn.Sequential(
@@ -93,7 +95,7 @@ class Residual(nn.Module):
         return torch.relu(self.shortcut(x) + self.second(self.first(x)))
 
 
-def small_resnet(channels: int, width: int = 16) -> tuple[nn.Module, int]:
+def small_resnet(channels: int, width: int = 16) -> tuple[nn.Sequential, int]:
     """CIFAR's ResNet with one block a stage: 8 layers; returns the network and its output size.
 
     [B, channels, H, W] -> [B, 4 * width]; ten million multiplications for an image of 28 x 28.
@@ -107,3 +109,13 @@ def small_resnet(channels: int, width: int = 16) -> tuple[nn.Module, int]:
         nn.Flatten(),
     )
     return encoder, 4 * width
+
+
+def small_encoder(name: str, channels: int, width: int | None) -> tuple[nn.Sequential, int]:
+    """The network of this name (`arguments.Encoder`) and its output size; its own width for None.
+
+    Raises:
+        TrainError: width below 1.
+    """
+    make = {Encoder.convnet: small_convnet, Encoder.resnet: small_resnet}[Encoder(name)]
+    return make(channels) if width is None else make(channels, at_least("width", width, 1))

@@ -16,6 +16,7 @@ from sslkernels.train.images import SOURCES
 from sslkernels.train.optimizers import OptimizerName
 from sslkernels.train.pairs.table import GRAPHS, INTERACTIONS
 from sslkernels.train.text.corpus import STDLIB, SUFFIXES
+from sslkernels.train.trackers import Tracker
 from sslkernels.train.views import Augment
 
 
@@ -62,6 +63,16 @@ class RunOptions:
     ] = 10
     threads: Annotated[
         int | None, typer.Option(help="CPU threads; without it, torch's choice.")
+    ] = None
+    workers: Annotated[
+        int,
+        typer.Option(help="Processes that decode files and make batches ahead; 0: none, the same."),
+    ] = 0
+    patience: Annotated[
+        float, typer.Option(help="Seconds that a process of several waits for another in a step.")
+    ] = 60.0
+    tracker: Annotated[
+        Tracker | None, typer.Option(help="Beside TensorBoard, show the run there.")
     ] = None
     out: Annotated[
         Path | None, typer.Option(help="Folder for checkpoint and logs; runs/METHOD without it.")

@@ -1,10 +1,10 @@
-"""Folders of pictures, decoded by Pillow in threads."""
+"""Folders of pictures, decoded by Pillow."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from sslkernels.train.errors import TrainError, require
+from sslkernels.train.files import decoded
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
-THREADS = 8
-NAMED = 3  # unreadable pictures that a message names; it counts the others
 
 
 @dataclass(frozen=True)
@@ -28,12 +27,13 @@ class Pictures:
     note: str
 
 
-def read(folder: Path, size: int, *, strict: bool) -> Pictures:
-    """All pictures below a folder; those in a subfolder are of the class of its name.
+def read(folder: Path, size: int, *, strict: bool, workers: int = 0) -> Pictures:
+    """All pictures below a folder; those in a subfolder are of the class of its name. Decoded in
+    threads, or in `workers` processes.
 
     Raises:
         TrainError: no pictures, or none that can be read; with strict, one that cannot; size below
-            4; Pillow is not installed.
+            4; Pillow is not installed; a worker has died.
     """
     if size < 4:
         raise TrainError(f"size is {size}, must be at least 4")
@@ -41,15 +41,11 @@ def read(folder: Path, size: int, *, strict: bool) -> Pictures:
     if not paths:
         raise TrainError(f"no pictures in {folder}: {', '.join(SUFFIXES)} files are read")
     image = require("PIL.Image", "Pillow")
-    with ThreadPoolExecutor(THREADS) as pool:
-        decoded = [*pool.map(lambda path: decode(path, size, image.open), paths)]
-    bad = [f"{p} ({x})" for p, x in zip(paths, decoded, strict=True) if isinstance(x, str)]
-    named = "; ".join(bad[:NAMED]) + (f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else "")
-    if bad and strict:
-        raise TrainError(f"{len(bad)} of {len(paths)} pictures cannot be read: {named}")
-    kept = [(p, x) for p, x in zip(paths, decoded, strict=True) if isinstance(x, Tensor)]
+    one = partial(decode, size=size, open_image=image.open)
+    found = decoded(paths, one, what="pictures", strict=strict, workers=workers)
+    kept = found.kept
     if not kept:
-        raise TrainError(f"none of {len(paths)} pictures in {folder} can be read: {named}")
+        raise TrainError(f"none of {len(paths)} pictures in {folder} can be read: {found.bad}")
     classes = [path.relative_to(folder).parts[0] for path, _ in kept]
     flat = any(path.parent == folder for path, _ in kept)
     names = () if flat else tuple(sorted({*classes}))
@@ -58,7 +54,7 @@ def read(folder: Path, size: int, *, strict: bool) -> Pictures:
         torch.stack([x.expand(channels, -1, -1) for _, x in kept]),
         torch.tensor([0 if flat else names.index(name) for name in classes]),
         names,
-        f"{len(bad)} of {len(paths)} pictures skipped: {named}" if bad else "",
+        found.note,
     )
 
 

@@ -13,9 +13,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from sslkernels.train import report
+from sslkernels.train import report, trackers
+from sslkernels.train.arguments import at_least, positive
 from sslkernels.train.data import Batch, Examples
-from sslkernels.train.engine import accelerator
+from sslkernels.train.engine import accelerator, await_main
 from sslkernels.train.errors import TrainError
 from sslkernels.train.logging import CSV
 from sslkernels.train.loop import CHECKPOINT, Manner, fit
@@ -57,14 +58,16 @@ def pretrain(entry: Entry, options: RunOptions, own: Mapping[str, Any]) -> None:
         if options.threads < 1:
             raise TrainError(f"threads is {options.threads}, must be at least 1")
         torch.set_num_threads(options.threads)
-    if options.watch_every < 1:
-        raise TrainError(f"watch every is {options.watch_every}, must be at least 1")
+    at_least("watch every", options.watch_every, 1)
+    at_least("workers", options.workers, 0)
+    if options.tracker is not None:
+        trackers.needed(options.tracker)
     out = options.out or Path("runs") / entry.name
     options = dataclasses.replace(options, out=out)
     if options.smoke:
         options = dataclasses.replace(options, **entry.family.smoke)
     settings = make_settings(entry.name, options, own)
-    place = accelerator()
+    place = accelerator(patience=positive("patience", options.patience))
     console = Console(quiet=not place.is_main_process)
     torch.manual_seed(settings.seed)  # of the weights
     task = entry.family.build(entry.method, options, dict(own))
@@ -74,6 +77,7 @@ def pretrain(entry: Entry, options: RunOptions, own: Mapping[str, Any]) -> None:
     settings = dataclasses.replace(settings, options={**settings.options, **task.identity})
     evaluate = task.evaluate if place.is_main_process else dict
     before = evaluate()
+    await_main(place, "before")
     fit(
         task.method,
         task.data,
@@ -84,6 +88,8 @@ def pretrain(entry: Entry, options: RunOptions, own: Mapping[str, Any]) -> None:
         manner=Manner(
             compiled=options.compile,
             channels_last=options.channels_last,
+            workers=options.workers,
+            tracker=options.tracker,
             watch=task.watch,
             watch_every=options.watch_every,
             files=task.files,

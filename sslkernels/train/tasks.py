@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,8 @@ from sslkernels.train.audio import sounds
 from sslkernels.train.audio.examples import Waves
 from sslkernels.train.data import moved
 from sslkernels.train.errors import TrainError
+from sslkernels.train.evaluate import SAMPLED, features, knn_accuracy, knn_of
 from sslkernels.train.evaluate import evaluate as evaluate_features
-from sslkernels.train.evaluate import features, knn_accuracy, knn_of
 from sslkernels.train.pairs import table
 from sslkernels.train.pairs.examples import Rows, auc, popularity, recall
 from sslkernels.train.run import Task
@@ -23,19 +24,20 @@ from sslkernels.train.text.score import TextMethod
 from sslkernels.train.text.score import evaluate as evaluate_tokens
 from sslkernels.train.text.tokens import load as load_tokens
 from sslkernels.train.transformer import Size
-from sslkernels.train.views import Drawn, Views
+from sslkernels.train.views import Views
 
 if TYPE_CHECKING:
     from sslkernels.train.methods.image import ImageMethod
     from sslkernels.train.options import AudioOptions, ImageOptions, PairOptions, TextOptions
 
 HELD_OUT_SEED = 0  # the same masks and pairs for every run, whatever its seed
-WATCHED = 2000  # held-out images that are measured while a run goes on; five times as many known
 
 
 def image(kind: type[ImageMethod[Any]], options: ImageOptions, own: dict[str, Any]) -> Task[Any]:
     """A method of images, measured by its features, and by what it measures itself."""
-    data = images.load(options.data, size=options.size, strict=options.strict)
+    data = images.load(
+        options.data, size=options.size, strict=options.strict, workers=options.workers
+    )
     data = data if options.images is None else data.first(options.images)
     method = kind.made_for(data.facts, **own)
     policies = kind.views(tuple(data.facts["shape"]))
@@ -45,7 +47,6 @@ def image(kind: type[ImageMethod[Any]], options: ImageOptions, own: dict[str, An
         raise TrainError(str(error)) from error
     # No classes, no accuracy.
     classes = bool(data.names) and len(data.train_labels.unique()) > 1
-    drawn: Any = Drawn(views, data.train_labels, method.numbers) if method.drawn else views
 
     @torch.no_grad()
     def evaluate() -> dict[str, str]:
@@ -63,7 +64,9 @@ def image(kind: type[ImageMethod[Any]], options: ImageOptions, own: dict[str, An
         }
 
     def watch() -> Mapping[str, float]:
-        return {} if not classes else {"kNN": knn_of(method.encoder, data, WATCHED)}
+        return (
+            {} if not classes else {"kNN": knn_of(partial(features, method.encoder), data, SAMPLED)}
+        )
 
     def show(path: Path) -> None:
         if data.train.shape[1] in (1, 3):
@@ -73,7 +76,7 @@ def image(kind: type[ImageMethod[Any]], options: ImageOptions, own: dict[str, An
 
     return Task(
         method,
-        drawn,
+        method.examples(views, data.train_labels),
         evaluate,
         f"Accuracy on {len(data.test)} held-out images",
         identity={"images": data.fingerprint, "augment": options.augment.value, **data.facts},
@@ -107,7 +110,7 @@ def text(kind: type[Any], options: TextOptions, own: dict[str, Any]) -> Task[Any
 
 def audio(kind: type[Any], options: AudioOptions, own: dict[str, Any]) -> Task[Any]:
     """A method of sounds, measured by the hidden frames it tells apart, and by its features."""
-    data = sounds.load(options.data, strict=options.strict)
+    data = sounds.load(options.data, strict=options.strict, workers=options.workers)
     method = kind(**own)
     train, test = (
         Waves(part, numbers=kind.numbers, seed=seed)

@@ -1,4 +1,4 @@
-"""What comes after a run: its summary, fine-tuning, distilling, exporting."""
+"""What comes after a run: its summary, fine-tuning, distilling."""
 
 from __future__ import annotations
 
@@ -39,28 +39,6 @@ def test_the_summary_has_what_a_person_wants(run):
     assert last[:3] == ["4", "1", "kNN"] and float(last[3]) == pytest.approx(knn[1], abs=5e-4)
     assert (run / "views.png").read_bytes()[:4] == b"\x89PNG"
     assert (run / "curves.png").read_bytes()[:4] == b"\x89PNG"
-
-
-def test_what_is_exported_is_the_encoder(run, tmp_path):
-    to = tmp_path / "encoder.pt2"
-    result = train("export", run, "--to", to)
-    assert result.exit_code == 0, result.output
-    images = torch.rand(9, 1, 8, 8)
-    module = torch.export.load(to).module()
-    torch.testing.assert_close(module(images), read(run).method.encoder(images))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("nowhere",), "there is no nowhere"),
-        (("RUN", "--to", "x.onnx"), "to is x.onnx, must end in .pt2"),
-        (("RUN", "--to", "nowhere/x.pt2"), "cannot write nowhere/x.pt2"),
-    ],
-)
-def test_what_cannot_be_exported_says_so(run, arguments, message):
-    result = train("export", *(run if x == "RUN" else x for x in arguments))
-    assert result.exit_code == 2 and f"error: {message}" in result.output
 
 
 def test_finetuning_begins_with_the_run_and_frozen_leaves_it(run, tmp_path):

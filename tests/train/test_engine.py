@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -100,9 +101,35 @@ def test_compile_and_channels_last_train(tmp_path):
     )
 
 
+def await_steps(process: subprocess.Popen[str], out: Path, count: int = 30) -> None:
+    deadline = time.monotonic() + 100
+    while not (out / "metrics.csv").exists() or len(losses(out)) < count:
+        assert process.poll() is None and time.monotonic() < deadline, "no steps were made"
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP])
+def test_without_torchrun_the_others_give_up(tmp_path, end):
+    """A stopped process keeps its connections: only patience ends the wait for it."""
+    out = tmp_path / "run"
+    arguments = (TWO_TOWER[0], "--epochs", 400, *TWO_TOWER[3:], "--patience", 2, "--out", out)
+    processes = ranks(*arguments)
+    try:
+        await_steps(processes[0], out, 3)
+        processes[1].send_signal(end)
+        _, errors = processes[0].communicate(timeout=30)
+    finally:
+        for process in processes:
+            process.kill()
+    assert processes[0].returncode == 2, errors
+    assert "another process of the run is gone" in errors and str(out / "checkpoint.pt") in errors
+    assert checkpoint.read(out / "checkpoint.pt").settings["method"] == "two-tower"
+
+
 @pytest.mark.slow
 def test_a_dead_process_fails_the_run_which_can_be_resumed(tmp_path):
-    """torchrun stops the others and says who died; without it they wait for `engine.PATIENCE`."""
+    """torchrun stops the others and says who died."""
     psutil = pytest.importorskip("psutil")
     out = tmp_path / "run"
     arguments = (TWO_TOWER[0], "--epochs", 400, *TWO_TOWER[3:], "--out", out)
@@ -115,10 +142,7 @@ def test_a_dead_process_fails_the_run_which_can_be_resumed(tmp_path):
         cwd=Path(__file__).parents[2],
     )
     try:
-        deadline = time.monotonic() + 100
-        while not (out / "metrics.csv").exists() or len(losses(out)) < 30:
-            assert torchrun.poll() is None and time.monotonic() < deadline, "no steps were made"
-            time.sleep(0.2)
+        await_steps(torchrun, out)
         for child in psutil.Process(torchrun.pid).children():
             if child.environ().get("RANK") == "1":
                 child.kill()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sslkernels.train.registry import METHODS
-from tests.train.commands import measured, train
+from tests.train.commands import measured, train, untrained
 
 KNN, LINEAR = "kNN (k = 20, cosine)", "linear probe"
 SMALL = ("--batch-size", 128, "--epochs", 30)
@@ -69,7 +69,7 @@ def test_a_smoke_run(tmp_path, name):
     if name == "colourisation":
         extra = ("--data", "photos")
     if name in ("distil", "finetune"):
-        train("simclr", "--smoke", "--out", tmp_path / "first")
+        untrained(tmp_path / "first", "simclr")
         extra = ("--teacher" if name == "distil" else "--run", tmp_path / "first")
     result = train(name, "--smoke", *extra, "--out", tmp_path / "run")
     assert result.exit_code == 0, result.output

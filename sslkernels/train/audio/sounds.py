@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sslkernels.train.errors import TrainError, require
+from sslkernels.train.files import decoded
 
 RATE = 8000  # samples a second; all sounds are brought to it
 SAMPLES = 3200  # of an example
-NAMED = 3  # unreadable files that a message names
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Sounds:
         return hashlib.blake2b(self.train.numpy().tobytes(), digest_size=8).hexdigest()
 
 
-def load(name: str, *, strict: bool) -> Sounds:
+def load(name: str, *, strict: bool, workers: int = 0) -> Sounds:
     """Sounds by the name of a source, "digits", or from a folder of WAV files.
 
     Raises:
@@ -45,7 +45,7 @@ def load(name: str, *, strict: bool) -> Sounds:
     if name == "digits":
         return sung_digits()
     if Path(name).is_dir():
-        return folder(Path(name), strict=strict)
+        return folder(Path(name), strict=strict, workers=workers)
     raise TrainError(f"unknown data {name!r}: known are digits, and folders of WAV files")
 
 
@@ -69,24 +69,24 @@ def sung_digits() -> Sounds:
     return Sounds(*parts, tuple("0123456789"), "synthetic sounds, made of scikit-learn's digits")
 
 
-def folder(path: Path, *, strict: bool) -> Sounds:
+def folder(path: Path, *, strict: bool, workers: int = 0) -> Sounds:
     """WAV files below a folder, those in a subfolder of the class of its name; every fifth file is
-    held out. A file is cut into examples; one too short for any is filled up with silence.
+    held out. A file is cut into examples; one too short for any is filled up with silence. Decoded
+    in threads, or in `workers` processes.
 
     Raises:
-        TrainError: no WAV files, or too few that can be read; with strict, one that cannot.
+        TrainError: no WAV files, or too few that can be read; with strict, one that cannot; a
+            worker has died.
     """
     paths = sorted(x for x in path.rglob("*") if x.suffix.lower() == ".wav")
     if not paths:
         raise TrainError(f"no WAV files in {path}")
-    read = [(file, decode(file)) for file in paths]
-    bad = [f"{file} ({x})" for file, x in read if isinstance(x, str)]
-    named = "; ".join(bad[:NAMED]) + (f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else "")
-    if bad and strict:
-        raise TrainError(f"{len(bad)} of {len(paths)} sounds cannot be read: {named}")
-    kept = [(file, x) for file, x in read if isinstance(x, Tensor)]
+    found = decoded(paths, decode, what="sounds", strict=strict, workers=workers)
+    kept = found.kept
     if len(kept) < 5:
-        raise TrainError(f"{path} has {len(kept)} sounds that can be read, fewer than 5: {named}")
+        raise TrainError(
+            f"{path} has {len(kept)} sounds that can be read, fewer than 5: {found.bad}"
+        )
     classes = [file.relative_to(path).parts[0] for file, _ in kept]
     flat = any(file.parent == path for file, _ in kept)
     names = () if flat else tuple(sorted({*classes}))
@@ -99,8 +99,7 @@ def folder(path: Path, *, strict: bool) -> Sounds:
         ]
         parts += [torch.cat([x for x, _ in own])]
         parts += [torch.cat([torch.full((len(x),), label) for x, label in own])]
-    note = f"{len(bad)} of {len(paths)} sounds skipped: {named}" if bad else ""
-    return Sounds(parts[0], parts[1], parts[2], parts[3], names, note)
+    return Sounds(parts[0], parts[1], parts[2], parts[3], names, found.note)
 
 
 def decode(path: Path) -> Tensor | str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from torch import Tensor
 
 import sslkernels
+from sslkernels.train.arguments import Encoder, EncoderOption, Width
 from sslkernels.train.methods.image import SiameseMethod
-from sslkernels.train.models import projection_head, small_convnet
+from sslkernels.train.models import projection_head, small_encoder
 from sslkernels.train.views import Shape
 
 
@@ -18,11 +19,16 @@ class BarlowTwins(SiameseMethod):
     """forward: two views of each image [2, B, C, H, W] -> the loss of their cross-correlations.
 
     Between processes the loss is averaged: each has correlations of its own share.
+
+    Raises:
+        TrainError: an option out of its range.
     """
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(
+        self, shape: Shape, *, encoder: EncoderOption = Encoder.convnet, width: Width = None
+    ) -> None:
         super().__init__()
-        self.encoder, features = small_convnet(shape[0])
+        self.encoder, features = small_encoder(encoder, shape[0], width)
         # Wider than the features: the more there are, the more there is to decorrelate.
         self.head = projection_head(features, hidden=features, out=2 * features)
 

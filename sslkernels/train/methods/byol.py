@@ -9,9 +9,9 @@ from __future__ import annotations
 from torch import Tensor
 
 import sslkernels
-from sslkernels.train.arguments import Momentum, share
+from sslkernels.train.arguments import Encoder, EncoderOption, Momentum, Width, share
 from sslkernels.train.methods.image import ImageMethod
-from sslkernels.train.models import Teacher, projection_head, rising, small_convnet
+from sslkernels.train.models import Teacher, projection_head, rising, small_encoder
 from sslkernels.train.views import Shape
 
 OUT = 64
@@ -21,13 +21,20 @@ class BYOL(ImageMethod[Tensor]):
     """forward: two views of each image [2, B, C, H, W] -> BYOL's loss of both predictions.
 
     Raises:
-        TrainError: a momentum outside of 0..1.
+        TrainError: an option out of its range.
     """
 
-    def __init__(self, shape: Shape, *, momentum: Momentum = 0.97) -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        *,
+        momentum: Momentum = 0.97,
+        encoder: EncoderOption = Encoder.convnet,
+        width: Width = None,
+    ) -> None:
         super().__init__()
         self.momentum = share("momentum", momentum)
-        self.encoder, features = small_convnet(shape[0])
+        self.encoder, features = small_encoder(encoder, shape[0], width)
         self.head = projection_head(features, hidden=features, out=OUT)
         self.predictor = projection_head(OUT, hidden=features, out=OUT)
         self.teacher = Teacher(self.encoder, self.head)

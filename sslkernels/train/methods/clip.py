@@ -17,12 +17,13 @@ from torch.nn import functional as F
 from typing_extensions import Self
 
 import sslkernels
+from sslkernels.train.arguments import Encoder, EncoderOption, Width
 from sslkernels.train.errors import TrainError
 from sslkernels.train.evaluate import features
 from sslkernels.train.images import Images
 from sslkernels.train.methods import Contrastive
 from sslkernels.train.methods.image import ImageMethod
-from sslkernels.train.models import projection_head, small_convnet
+from sslkernels.train.models import projection_head, small_encoder
 from sslkernels.train.transformer import Size, Transformer
 from sslkernels.train.views import Shape, small
 
@@ -36,17 +37,24 @@ class CLIP(ImageMethod[dict[str, Tensor]], Contrastive[dict[str, Tensor]]):
         names: what the labels 0, 1, ... are called.
 
     Raises:
-        TrainError: fewer than two names.
+        TrainError: fewer than two names; an option out of its range.
     """
 
     drawn = True
     texts: Tensor
 
-    def __init__(self, shape: Shape, names: Sequence[str]) -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        names: Sequence[str],
+        *,
+        encoder: EncoderOption = Encoder.convnet,
+        width: Width = None,
+    ) -> None:
         super().__init__()
         if len(names) < 2:
             raise TrainError("the data has no classes with names, which clip makes captions of")
-        self.encoder, features = small_convnet(shape[0])
+        self.encoder, features = small_encoder(encoder, shape[0], width)
         self.head = projection_head(features, hidden=features, out=OUT)
         self.text = Transformer(256, Size(LENGTH, WIDTH, 1), causal=False)
         self.text_head = nn.Linear(WIDTH, OUT)

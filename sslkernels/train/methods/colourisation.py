@@ -10,10 +10,11 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sslkernels.train.arguments import Encoder, EncoderOption, Width
 from sslkernels.train.errors import TrainError
 from sslkernels.train.images import Images
 from sslkernels.train.methods.image import PixelMethod
-from sslkernels.train.models import small_convnet
+from sslkernels.train.models import small_encoder
 from sslkernels.train.views import Shape
 
 BINS = 8  # of either difference
@@ -24,14 +25,16 @@ class Colourisation(PixelMethod):
     """forward: one view of each image [1, B, 3, H, W] -> the cross entropy of its pixels' colours.
 
     Raises:
-        TrainError: images without colour.
+        TrainError: images without colour; an option out of its range.
     """
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(
+        self, shape: Shape, *, encoder: EncoderOption = Encoder.convnet, width: Width = None
+    ) -> None:
         super().__init__()
         if shape[0] != 3:
             raise TrainError(f"images have {shape[0]} channel: colourisation wants 3, as in photos")
-        network, features = small_convnet(1)
+        network, features = small_encoder(encoder, 1, width)
         self.encoder = nn.Sequential(Grey(), *network)
         self.head = nn.Conv2d(features, BINS**2, 1)
 

@@ -16,16 +16,16 @@ from torch.nn import functional as F
 
 import sslkernels
 from sslkernels.nn import MoCoQueue
-from sslkernels.train.arguments import QueueSize, at_least, positive
+from sslkernels.train.arguments import Encoder, EncoderOption, QueueSize, at_least, positive
 from sslkernels.train.errors import TrainError
 from sslkernels.train.methods.image import ImageMethod
-from sslkernels.train.models import projection_head, small_convnet
+from sslkernels.train.models import projection_head, small_encoder
 from sslkernels.train.views import Shape, small
 
 TeacherRun = Annotated[
     Path | None, typer.Option(help="Folder of a finished run on images of the same channels.")
 ]
-StudentWidth = Annotated[int, typer.Option(help="Channels of the student's first layer, of 32.")]
+StudentWidth = Annotated[int, typer.Option(help="Channels of the student's first layer.")]
 StudentTemperature = Annotated[float, typer.Option(help="Of the student's and teacher's choice.")]
 
 
@@ -43,6 +43,7 @@ class Distil(ImageMethod[Tensor]):
         shape: Shape,
         *,
         teacher: TeacherRun = None,
+        encoder: EncoderOption = Encoder.convnet,
         width: StudentWidth = 8,
         temperature: StudentTemperature = 0.1,
         queue: QueueSize = 1024,
@@ -60,7 +61,7 @@ class Distil(ImageMethod[Tensor]):
         self.teacher = run.method.encoder.requires_grad_(False)
         with torch.no_grad():
             wide = self.teacher.eval()(torch.zeros(1, *shape)).shape[1]
-        self.encoder, features = small_convnet(shape[0], at_least("width", width, 1))
+        self.encoder, features = small_encoder(encoder, shape[0], width)
         self.head = projection_head(features, hidden=features, out=wide)
         self.temperature = positive("temperature", temperature)
         self.queue = MoCoQueue(wide, at_least("queue", queue, 1))

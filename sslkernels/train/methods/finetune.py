@@ -18,11 +18,12 @@ from torch.nn import functional as F
 from typing_extensions import Self
 
 from sslkernels import AugmentPolicy
+from sslkernels.train.arguments import Encoder, EncoderOption, Width
 from sslkernels.train.errors import TrainError
 from sslkernels.train.evaluate import features
 from sslkernels.train.images import Images
 from sslkernels.train.methods.image import PixelMethod
-from sslkernels.train.models import small_convnet
+from sslkernels.train.models import small_encoder
 from sslkernels.train.views import Shape, small
 
 Run = Annotated[Path | None, typer.Option(help="Folder of a finished run on images.")]
@@ -36,24 +37,41 @@ class Finetune(PixelMethod):
         names: of the classes.
 
     Raises:
-        TrainError: fewer than two classes; a run that cannot be read, or saw images of another
-            shape.
+        TrainError: fewer than two classes; a run that cannot be read, saw images of another shape,
+            or comes with a choice of encoder; an option out of its range.
     """
 
     defaults: ClassVar[Mapping[str, Any]] = {"epochs": 20, "lr": 1e-3}
+    classifies = True
 
     def __init__(
-        self, shape: Shape, names: Sequence[str], *, run: Run = None, frozen: Frozen = False
+        self,
+        shape: Shape,
+        names: Sequence[str],
+        *,
+        run: Run = None,
+        frozen: Frozen = False,
+        encoder: EncoderOption = Encoder.convnet,
+        width: Width = None,
     ) -> None:
         super().__init__()
         if len(names) < 2:
             raise TrainError("the data has no classes, which finetune is about")
-        self.encoder = small_convnet(shape[0])[0] if run is None else encoder_of(run, shape)
+        if run is None:
+            self.encoder = small_encoder(encoder, shape[0], width)[0]
+        elif encoder != Encoder.convnet or width is not None:
+            raise TrainError(f"the encoder is that of {run}: --encoder and --width are for no run")
+        else:
+            self.encoder = encoder_of(run, shape)
         self.frozen = frozen
         self.encoder.requires_grad_(not frozen)
         with torch.no_grad():
             count = self.encoder.eval()(torch.zeros(2, *shape)).shape[1]
         self.head = nn.Sequential(nn.BatchNorm1d(count, affine=False), nn.Linear(count, len(names)))
+
+    @property
+    def deployed(self) -> nn.Module:
+        return nn.Sequential(self.encoder, self.head)
 
     @classmethod
     def made_for(cls, facts: Mapping[str, Any], **options: Any) -> Self:
@@ -73,7 +91,7 @@ class Finetune(PixelMethod):
         return F.cross_entropy(self.head(self.encoder(batch["views"][0])), batch["labels"])
 
     def measures(self, data: Images) -> dict[str, float]:
-        guess = features(nn.Sequential(self.encoder, self.head), data.test).argmax(1)
+        guess = features(self.deployed, data.test).argmax(1)
         return scores(guess, data.test_labels, len(data.names))
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import Self
 
 from sslkernels import AugmentPolicy
 from sslkernels.train.data import Batch
 from sslkernels.train.methods import Contrastive, Method
-from sslkernels.train.views import Shape, plain, small
+from sslkernels.train.views import Drawn, Shape, Views, plain, small
 
 if TYPE_CHECKING:
     from sslkernels.train.images import Images
@@ -26,10 +26,17 @@ class ImageMethod(Method[Batch]):
         numbers: how many uniform numbers it wants for each image. A batch of methods that want
             them, or labels, is a dict, see `views.Drawn`; else it is the views alone.
         drawn: is a batch such a dict?
+        classifies: are what it deploys logits, of the data's classes?
     """
 
     numbers: int = 0
     drawn: ClassVar[bool] = False
+    classifies: ClassVar[bool] = False
+
+    @property
+    def deployed(self) -> nn.Module:
+        """What is worth a file of its own: the encoder, or all that makes logits of images."""
+        return self.encoder
 
     @classmethod
     def views(cls, shape: Shape) -> tuple[AugmentPolicy, ...]:
@@ -40,6 +47,10 @@ class ImageMethod(Method[Batch]):
     def made_for(cls, facts: Mapping[str, Any], **options: Any) -> Self:
         """A method for images of which this is known: see `images.Images.facts`."""
         return cls(tuple(facts["shape"]), **options)
+
+    def examples(self, views: Views, labels: Tensor) -> Any:
+        """What it learns from, of views of images and the images' labels."""
+        return Drawn(views, labels, self.numbers) if self.drawn else views
 
     def measures(self, data: Images) -> dict[str, float]:
         """Shares, by name, that the method itself can tell of the held-out images, beside accuracy.

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sslkernels.train.arguments import Encoder, EncoderOption, Width
 from sslkernels.train.errors import TrainError
 from sslkernels.train.images import Images
 from sslkernels.train.methods.image import PixelMethod
-from sslkernels.train.models import small_convnet
+from sslkernels.train.models import small_encoder
 from sslkernels.train.views import Shape
 
 TILES = 4
@@ -27,19 +28,21 @@ class Jigsaw(PixelMethod):
     """forward: one view of each image [1, B, C, H, W] -> the cross entropy of its tiles' order.
 
     Raises:
-        TrainError: sides that are odd, or shorter than 4.
+        TrainError: sides that are odd, or shorter than 4; an option out of its range.
     """
 
     numbers = 1  # the order
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(
+        self, shape: Shape, *, encoder: EncoderOption = Encoder.convnet, width: Width = None
+    ) -> None:
         super().__init__()
         channels, *size = shape
         if min(size) < 4 or any(side % 2 for side in size):
             raise TrainError(
                 f"images are {size[0]} x {size[1]}: jigsaw wants even sides, at least 4"
             )
-        self.encoder, features = small_convnet(channels)
+        self.encoder, features = small_encoder(encoder, channels, width)
         # What lies where counts: the features of the tiles side by side, not their sum.
         self.head = nn.Sequential(
             nn.Linear(TILES * features, features), nn.ReLU(), nn.Linear(features, len(ORDERS))

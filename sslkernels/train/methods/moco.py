@@ -10,9 +10,19 @@ from __future__ import annotations
 from torch import Tensor
 
 from sslkernels.nn import MoCoQueue
-from sslkernels.train.arguments import Momentum, QueueSize, Temperature, at_least, positive, share
+from sslkernels.train.arguments import (
+    Encoder,
+    EncoderOption,
+    Momentum,
+    QueueSize,
+    Temperature,
+    Width,
+    at_least,
+    positive,
+    share,
+)
 from sslkernels.train.methods.image import ImageMethod
-from sslkernels.train.models import Teacher, projection_head, small_convnet
+from sslkernels.train.models import Teacher, projection_head, small_encoder
 from sslkernels.train.views import Shape
 
 OUT = 64
@@ -32,9 +42,11 @@ class MoCo(ImageMethod[Tensor]):
         temperature: Temperature = 0.2,
         momentum: Momentum = 0.97,
         queue: QueueSize = 1024,
+        encoder: EncoderOption = Encoder.convnet,
+        width: Width = None,
     ) -> None:
         super().__init__()
-        self.encoder, features = small_convnet(shape[0])
+        self.encoder, features = small_encoder(encoder, shape[0], width)
         self.head = projection_head(features, hidden=features, out=OUT)
         self.teacher = Teacher(self.encoder, self.head)
         self.momentum = share("momentum", momentum)

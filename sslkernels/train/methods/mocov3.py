@@ -10,9 +10,17 @@ from __future__ import annotations
 from torch import Tensor
 
 import sslkernels
-from sslkernels.train.arguments import Momentum, Temperature, positive, share
+from sslkernels.train.arguments import (
+    Encoder,
+    EncoderOption,
+    Momentum,
+    Temperature,
+    Width,
+    positive,
+    share,
+)
 from sslkernels.train.methods.image import SiameseMethod
-from sslkernels.train.models import Teacher, projection_head, rising, small_convnet
+from sslkernels.train.models import Teacher, projection_head, rising, small_encoder
 from sslkernels.train.views import Shape
 
 OUT = 64
@@ -26,12 +34,18 @@ class MoCoV3(SiameseMethod):
     """
 
     def __init__(
-        self, shape: Shape, *, temperature: Temperature = 0.2, momentum: Momentum = 0.97
+        self,
+        shape: Shape,
+        *,
+        temperature: Temperature = 0.2,
+        momentum: Momentum = 0.97,
+        encoder: EncoderOption = Encoder.convnet,
+        width: Width = None,
     ) -> None:
         super().__init__()
         self.temperature = positive("temperature", temperature)
         self.momentum = share("momentum", momentum)
-        self.encoder, features = small_convnet(shape[0])
+        self.encoder, features = small_encoder(encoder, shape[0], width)
         self.head = projection_head(features, hidden=features, out=OUT)
         self.predictor = projection_head(OUT, hidden=features, out=OUT)
         self.teacher = Teacher(self.encoder, self.head)

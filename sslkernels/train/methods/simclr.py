@@ -14,9 +14,17 @@ from torch import Tensor
 
 import sslkernels
 from sslkernels.losses.nt_xent import reference
-from sslkernels.train.arguments import Loss, LossOption, Temperature, positive
+from sslkernels.train.arguments import (
+    Encoder,
+    EncoderOption,
+    Loss,
+    LossOption,
+    Temperature,
+    Width,
+    positive,
+)
 from sslkernels.train.methods.image import SiameseMethod
-from sslkernels.train.models import projection_head, small_convnet
+from sslkernels.train.models import projection_head, small_encoder
 from sslkernels.train.views import Shape
 
 LOSSES: dict[str, Callable[..., Any]] = {"fused": sslkernels.nt_xent, "eager": reference}
@@ -29,15 +37,21 @@ class SimCLR(SiameseMethod):
         loss: "fused" (sslkernels.nt_xent) or "eager" (its dense definition); the same curve.
 
     Raises:
-        TrainError: a temperature that is not positive and finite.
+        TrainError: an option out of its range.
     """
 
     def __init__(
-        self, shape: Shape, *, temperature: Temperature = 0.2, loss: LossOption = Loss.fused
+        self,
+        shape: Shape,
+        *,
+        temperature: Temperature = 0.2,
+        loss: LossOption = Loss.fused,
+        encoder: EncoderOption = Encoder.convnet,
+        width: Width = None,
     ) -> None:
         super().__init__()
         self.temperature = positive("temperature", temperature)
-        self.encoder, features = small_convnet(shape[0])
+        self.encoder, features = small_encoder(encoder, shape[0], width)
         self.head = projection_head(features, hidden=features, out=64)
         self.criterion = LOSSES[loss]
 

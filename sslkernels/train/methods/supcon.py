@@ -13,11 +13,11 @@ from torch import Tensor
 from typing_extensions import Self
 
 import sslkernels
-from sslkernels.train.arguments import Temperature, positive
+from sslkernels.train.arguments import Encoder, EncoderOption, Temperature, Width, positive
 from sslkernels.train.errors import TrainError
 from sslkernels.train.methods import Contrastive
 from sslkernels.train.methods.image import ImageMethod
-from sslkernels.train.models import projection_head, small_convnet
+from sslkernels.train.models import projection_head, small_encoder
 from sslkernels.train.views import Shape
 
 
@@ -25,15 +25,22 @@ class SupCon(ImageMethod[dict[str, Tensor]], Contrastive[dict[str, Tensor]]):
     """forward: two views of each image, and its label -> the supervised contrastive loss.
 
     Raises:
-        TrainError: a temperature that is not positive and finite; fewer than two classes.
+        TrainError: an option out of its range; fewer than two classes.
     """
 
     drawn = True
 
-    def __init__(self, shape: Shape, *, temperature: Temperature = 0.1) -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        *,
+        temperature: Temperature = 0.1,
+        encoder: EncoderOption = Encoder.convnet,
+        width: Width = None,
+    ) -> None:
         super().__init__()
         self.temperature = positive("temperature", temperature)
-        self.encoder, features = small_convnet(shape[0])
+        self.encoder, features = small_encoder(encoder, shape[0], width)
         self.head = projection_head(features, hidden=features, out=64)
 
     @classmethod
