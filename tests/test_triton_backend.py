@@ -8,10 +8,22 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import sslkernels
 from sslkernels import backends
 from sslkernels.similarity import logsumexp
+
+OPERATORS = (
+    "logsumexp",
+    "logit_terms",
+    "fixed_keys",
+    "pair_terms",
+    "sigmoid_loss",
+    "nt_xent",
+    "mask_tokens",
+    "augment",
+)
 
 
 def card(major, minor, name="a card"):
@@ -74,6 +86,65 @@ class TestReasons:
         text = sslkernels.explain("logsumexp", torch.ones(1))
         [line] = [line for line in text.splitlines() if "Triton kernels" in line]
         assert "not available: the tensor is on cpu" in line
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """Makes tensors of a dtype on a card that is not there."""
+
+    def tensor(version, dtype=torch.float32):
+        properties = card(*version, "Tesla T4")
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
+        return torch.empty(6, 4, dtype=dtype, device="cuda")
+
+    caches = (backends._prepare_triton, backends._prepare_cuda)
+    for cache in caches:
+        cache.cache_clear()
+    with FakeTensorMode():
+        yield tensor
+    for cache in caches:
+        cache.cache_clear()
+
+
+def lines_of(text):
+    """What is said of each implementation."""
+    return dict(line.split(maxsplit=1) for line in text.splitlines()[1:])
+
+
+class TestGPUs:
+    """What runs and what is said for a CUDA tensor."""
+
+    @pytest.mark.parametrize("op", OPERATORS)
+    def test_a_card_that_is_too_old(self, gpu, op):
+        dtype = torch.int64 if op == "mask_tokens" else torch.float32
+        lines = lines_of(sslkernels.explain(op, gpu((7, 5), dtype)))
+        assert lines["triton"].endswith("not available: Tesla T4 is sm_75, older than sm_80")
+        assert lines["chunked"].endswith("runs")
+
+    def test_a_card_that_is_too_old_takes_the_chunked_path(self, gpu):
+        q = gpu((7, 5)).requires_grad_()
+        assert logsumexp(q).is_cuda
+        with (
+            sslkernels.backend("triton"),
+            pytest.raises(RuntimeError, match="Tesla T4 is sm_75, older than sm_80"),
+        ):
+            logsumexp(q)
+
+    @pytest.mark.parametrize("op", OPERATORS)
+    def test_a_dtype_that_the_kernels_lack(self, gpu, op):
+        dtype = torch.int16 if op == "mask_tokens" else torch.float64
+        lines = lines_of(sslkernels.explain(op, gpu((8, 0), dtype)))
+        assert f"not {str(dtype)[6:]}" in lines["triton"] and "not available" in lines["triton"]
+        assert [name for name, line in lines.items() if line.endswith("runs")] == ["chunked"]
+
+    def test_a_dtype_that_the_kernels_lack_takes_the_chunked_path(self, gpu):
+        q = gpu((8, 0), torch.float64)
+        assert logsumexp(q).dtype is torch.float64
+        with (
+            sslkernels.backend("triton"),
+            pytest.raises(RuntimeError, match=r"they take float32, .* not float64"),
+        ):
+            logsumexp(q)
 
 
 def test_the_import_leaves_the_kernels_alone():

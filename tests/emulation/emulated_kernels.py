@@ -15,6 +15,7 @@ from sslkernels.similarity.triton import (
     products,
     symmetric,
 )
+from tests.emulation import kinds
 from tests.emulation.ptx.launches import emulated
 from tests.losses.test_clip_contract import TestSigLIP as SigLIP
 from tests.similarity.test_engine_contract import TestLogSumExp as LogSumExp
@@ -32,22 +33,13 @@ SHAPES = {
     torch.float16: {"rows": 130, "columns": 140, "features": 40},
 }
 """More than one of the shipped tiles each way, and ragged ones at the edges."""
-KINDS = {
-    "float32-highest": (torch.float32, "highest"),
-    "float32-high": (torch.float32, "high"),
-    "bfloat16": (torch.bfloat16, "highest"),
-    "float16": (torch.float16, "highest"),
-}
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=kinds.KINDS)
 def dtype(request):
     """With the precision of float32 products that goes with it."""
-    dtype, precision = KINDS[request.param]
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(precision)
-    yield dtype
-    torch.set_float32_matmul_precision(before)
+    with kinds.chosen(request.param) as dtype:
+        yield dtype
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ what keeps a tile within its tensor, then matters.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 
@@ -14,10 +15,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from sslkernels import backends
 from sslkernels.similarity.triton import configurations, forward, symmetric
 from sslkernels.similarity.triton.forward import Logits
 from sslkernels.similarity.triton.gradients import Upstream, write_gradient
 from sslkernels.similarity.triton.products import Products
+from tests.emulation import kinds
 from tests.emulation.ptx import errors
 from tests.emulation.ptx.launches import emulated
 
@@ -43,7 +46,7 @@ def products(q: Tensor, k: Tensor) -> Tensor:
 
 
 def precision(dtype: torch.dtype) -> str:
-    return configurations.precision(dtype, 0)
+    return configurations.precision(dtype, backends.matmul_precision())
 
 
 @subject
@@ -128,16 +131,26 @@ def symmetric_owned(dtype: torch.dtype) -> Results:
     return symmetric_gradient(dtype, symmetric._owned)
 
 
-def run(name: str, dtype: torch.dtype, change: Callable[[str], str] = lambda ptx: ptx) -> str:
+def run(name: str, kind: str, change: Callable[[str], str] = lambda ptx: ptx) -> str:
     """The code that ran; raises where it or its values are wrong."""
     ran: list[str] = []
-    with emulated(lambda ptx: ran.append(change(ptx)) or ran[-1]):
+    with (
+        kinds.chosen(kind) as dtype,
+        emulated(lambda ptx: ran.append(change(ptx)) or ran[-1]),
+    ):
         found = SUBJECTS[name](dtype)
+    unit = 2.0**-15 if kind == "float32-high" else torch.finfo(dtype).eps
     for value, expected in found:
-        allowed = 3 * torch.finfo(dtype).eps * float(expected.abs().max()) + 1e-5
+        allowed = 3 * unit * float(expected.abs().max()) + 1e-5
         torch.testing.assert_close(value.double(), expected.double(), rtol=0, atol=allowed)
     [ptx] = ran
     return ptx
+
+
+@functools.cache
+def right_code(name: str, kind: str) -> str:
+    """The code that ran and was right."""
+    return run(name, kind)
 
 
 @pytest.fixture(autouse=True)
@@ -157,13 +170,14 @@ MOST = 8
 """Of the addresses of a kernel, so many are broken; of its barriers and waits, all."""
 
 HARMLESS = {
-    (BARRIER, "symmetric_owned", torch.float32),
-    (ADDRESS, "symmetric_atomics", torch.bfloat16),
+    (BARRIER, "symmetric_owned", "float32-highest"),
+    (ADDRESS, "symmetric_atomics", "bfloat16"),
+    (ADDRESS, "symmetric_atomics", "float16"),
 }
 """One place each that changes nothing: a barrier where warps overwrite only what they have read
 themselves; the shift of exponents, of which any will do."""
 
-DTYPES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+KINDS = pytest.mark.parametrize("kind", kinds.KINDS)
 NAMES = pytest.mark.parametrize("name", SUBJECTS)
 
 
@@ -184,47 +198,47 @@ def mutants(ptx: str, pattern: str, replacement: str) -> list[tuple[int, str]]:
     return found
 
 
-def noticed(name: str, dtype: torch.dtype, pattern: str, replacement: str) -> None:
+def noticed(name: str, kind: str, pattern: str, replacement: str) -> None:
     """Each change of one place must be."""
-    ptx, found = run(name, dtype), []
+    ptx, found = right_code(name, kind), []
     chosen = mutants(ptx, pattern, replacement)
     if pattern == ADDRESS:
         assert chosen
         chosen = chosen[:: -(-len(chosen) // MOST)]
     for line, broken in chosen:
         try:
-            run(name, dtype, lambda _, broken=broken: broken)
+            run(name, kind, lambda _, broken=broken: broken)
         except CAUGHT:
             continue
         found.append(f"line {line}: {ptx.splitlines()[line - 1].strip()}")
-    assert len(found) <= ((pattern, name, dtype) in HARMLESS), found
+    assert len(found) <= ((pattern, name, kind) in HARMLESS), found
 
 
-@DTYPES
+@KINDS
 @NAMES
-def test_no_barrier(name, dtype):
-    noticed(name, dtype, BARRIER, "")
+def test_no_barrier(name, kind):
+    noticed(name, kind, BARRIER, "")
 
 
-@DTYPES
+@KINDS
 @NAMES
-def test_no_wait(name, dtype):
-    noticed(name, dtype, WAIT, "")
+def test_no_wait(name, kind):
+    noticed(name, kind, WAIT, "")
 
 
-@DTYPES
+@KINDS
 @NAMES
-def test_off_by_one(name, dtype):
-    noticed(name, dtype, ADDRESS, "4")
+def test_off_by_one(name, kind):
+    noticed(name, kind, ADDRESS, "4")
 
 
 @pytest.mark.parametrize("change", ["no load", "no store", "wrong"])
-@DTYPES
+@KINDS
 @NAMES
-def test_masks(name, dtype, change):
+def test_masks(name, kind, change):
     """All of them at once: a tile that lies within its tensor needs none."""
     with pytest.raises(CAUGHT):
-        run(name, dtype, MASKS[change])
+        run(name, kind, MASKS[change])
 
 
 def without_load_masks(ptx: str) -> str:

@@ -24,6 +24,11 @@ def test_every_kernel(part):
 
 
 @pytest.mark.ladder
+def test_every_operator_is_traced():
+    run_emulated(Path(__file__).with_name("emulated_tracing.py"))
+
+
+@pytest.mark.ladder
 @pytest.mark.parametrize("part", ["barrier", "not barrier"])
 def test_every_defect(part):
     run_emulated(MUTATIONS, "-k", part)

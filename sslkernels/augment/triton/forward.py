@@ -185,19 +185,20 @@ def _segment_kernel(
     made = made_y * view_width + made_x
     r, g, b = apply_steps(r, g, b, row, mean, made, channel, following, ENTRY, STAGES, RGB)
 
-    if ENTRY < DIFF_CONTRAST:
+    if workspace is not None and ENTRY < DIFF_CONTRAST:
         if not last:
             plane = view_height.to(tl.int64) * view_width
             entry = tl.program_id(0) * 0 + ENTRY
             own = image_of(workspace, entry, views, view, sample, samples, plane, STAGES, RGB)
             store_pixel(own + pixel, plane, r, g, b, inside, RGB)
-            if (following == CONTRAST) | (following == DIFF_CONTRAST):
-                kind = (following == DIFF_CONTRAST).to(tl.int32)
-                value = r
-                if RGB:
-                    value = tl.where(kind == 0, colour.luma(r, g, b, RGB), r + g + b)
-                at = sums_of(sums, kind, views, view, sample, samples, tl.num_programs(0))
-                tl.store(at + tl.program_id(0), tl.sum(tl.where(inside, value, 0.0), 0))
+            if sums is not None:
+                if (following == CONTRAST) | (following == DIFF_CONTRAST):
+                    kind = (following == DIFF_CONTRAST).to(tl.int32)
+                    value = r
+                    if RGB:
+                        value = tl.where(kind == 0, colour.luma(r, g, b, RGB), r + g + b)
+                    at = sums_of(sums, kind, views, view, sample, samples, tl.num_programs(0))
+                    tl.store(at + tl.program_id(0), tl.sum(tl.where(inside, value, 0.0), 0))
     if FINAL:
         if last:
             if MAY_TRANSLATE & STAGES:

@@ -37,16 +37,31 @@ class Watched:
         self.start = tensor.data_ptr()
         self.stop = self.start + elements * self.itemsize
         self.reader, self.writer, self.adder = np.full((3, elements), _NOBODY, np.int32)
+        self.changed = False
+        self._lane = np.empty(elements, np.int32)
+
+    def holds(self, first: int, last: int) -> bool:
+        """Whether the elements from one address to another are all in this tensor."""
+        return self.start <= first and last + self.itemsize <= self.stop
 
     def elements(self, addresses):
         """Indices of the elements at those addresses that lie in this tensor, and which do."""
         inside = (addresses >= self.start) & (addresses + self.itemsize <= self.stop)
         return (addresses[inside] - self.start) // self.itemsize, inside
 
+    def ambiguous(self, at, values) -> bool:
+        """Whether lanes of one store give different values to one element."""
+        lanes = np.arange(at.size)
+        self._lane[at] = lanes  # of those that meet, the last
+        return bool((values[self._lane[at]] != values)[self._lane[at] != lanes].any())
+
     def read(self, at, program: int) -> str:
-        others = _touched(self.writer[at], program) | _touched(self.adder[at], program)
+        problem = ""
+        if self.changed:
+            others = _touched(self.writer[at], program) | _touched(self.adder[at], program)
+            problem = "reads what another program writes" if others.any() else ""
         _note(self.reader, at, program)
-        return "reads what another program writes" if others.any() else ""
+        return problem
 
     def write(self, at, program: int) -> str:
         problem = ""
@@ -56,11 +71,13 @@ class Watched:
             problem = "writes what another program reads"
         elif _touched(self.adder[at], program).any():
             problem = "stores to what another program updates atomically"
+        self.changed = True
         _note(self.writer, at, program)
         return problem
 
     def add(self, at, program: int) -> str:
         others = _touched(self.writer[at], program) | _touched(self.reader[at], program)
+        self.changed = True
         _note(self.adder, at, program)
         return "updates atomically what another program loads or stores" if others.any() else ""
 
@@ -100,7 +117,7 @@ class Memory:
         values = np.broadcast_to(values, mask.shape)[mask].ravel()
 
         def write(tensor, at, inside, program):
-            if _ambiguous(at, values[inside]):
+            if tensor.ambiguous(at, values[inside]):
                 return "stores different values to one address"
             return tensor.write(at, program)
 
@@ -112,13 +129,18 @@ class Memory:
         self._visit(addresses, lambda tensor, at, _, program: tensor.add(at, program), "atomic")
 
     def _visit(self, addresses, touch, kind: str) -> None:
-        program = _program()
-        met = [(tensor, *tensor.elements(addresses)) for tensor in self.tensors]
+        if not addresses.size:
+            return
+        program, first, last = _program(), int(addresses.min()), int(addresses.max())
         # The lanes of one access have one base: a lane in another tensor has left its own.
-        if addresses.size and not any(inside.all() for _, _, inside in met):
-            _, _, most = max(met, key=lambda found: found[1].size)
+        if not any(tensor.holds(first, last) for tensor in self.tensors):
+            found = (tensor.elements(addresses)[1] for tensor in self.tensors)
+            most = max(found, key=np.count_nonzero)
             raise OutOfBounds(self._describe(addresses[~most], kind, program))
-        for tensor, at, inside in met:
+        for tensor in self.tensors:  # one may be a part of another
+            if last < tensor.start or first >= tensor.stop:
+                continue
+            at, inside = tensor.elements(addresses)
             problem = touch(tensor, at, inside, program) if at.size else ""
             if problem:
                 raise Race(f"program {program} {problem}, in {tensor.name}")
@@ -178,6 +200,8 @@ def _program() -> int:
 
 
 def _active(pointers, mask):
+    if mask.all():
+        return np.broadcast_to(pointers, mask.shape).astype(np.int64).ravel()
     return np.broadcast_to(pointers, mask.shape)[mask].astype(np.int64).ravel()
 
 
@@ -187,15 +211,6 @@ def _touched(last, program: int):
 
 def _note(last, at, program: int) -> None:
     last[at] = np.where(_touched(last[at], program), _SEVERAL, program)
-
-
-def _ambiguous(at, values) -> bool:
-    """Whether lanes of one store give different values to one element."""
-    if np.unique(at).size == at.size:
-        return False
-    order = np.argsort(at, kind="stable")
-    at, values = at[order], values[order]
-    return bool(((at[1:] == at[:-1]) & (values[1:] != values[:-1])).any())
 
 
 def _poison(kind, shape) -> Handle:

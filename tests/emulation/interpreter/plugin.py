@@ -13,9 +13,10 @@ import pytest
 if os.environ.get("TRITON_INTERPRET") != "1":
     raise RuntimeError("the interpreter's plugin needs TRITON_INTERPRET=1 in the environment")
 
-from tests.emulation.interpreter import arithmetic, memory
+from tests.emulation.interpreter import arithmetic, language, memory
 
 arithmetic.install()
+language.install()
 memory.install()
 np.seterr(all="ignore")  # log(0) is -inf on a GPU, without a word
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from tests.emulation.ptx.formats import DTYPES, Array
+from tests.emulation.ptx.operands import Operand
 from tests.emulation.ptx.operations import operation
 from tests.emulation.ptx.state import State
-from tests.emulation.ptx.text import Instruction, Operand
+from tests.emulation.ptx.text import Instruction
 from tests.emulation.ptx.transfers import addresses, is_shared
 
 _UPDATES = {
@@ -48,19 +49,19 @@ def _update(
     if is_shared(instruction):
         memory = state.shared
         at = memory.places(state.lanes.block[chosen], address, width)
-        memory.update(at, warp)
+        memory.update(at, width, warp)
         state.counts.shared_access(warp, state.lanes.in_warp[chosen], address, width)
     else:
         memory, at = state.buffers, state.buffers.places(address, width)
-        memory.update(at, state.lanes.number[chosen])
+        memory.update(at, width, state.lanes.number[chosen])
         state.counts.global_read(warp, address, width)
         state.counts.global_write(warp, address, width)
     before = np.zeros(state.lanes.count, dtype)
     left = np.arange(len(chosen))
     while len(left):  # of the threads that share an address, one a round
-        _, first = np.unique(at[left, 0], return_index=True)
+        _, first = np.unique(at[left], return_index=True)
         now, lanes = left[first], chosen[left[first]]
-        old = memory.peek(at[now]).view(dtype)[:, 0]
+        old = memory.peek(at[now], width).view(dtype)[:, 0]
         before[lanes] = old
         new = _changed(instruction, old, [value[lanes] for value in values])
         memory.poke(at[now], np.ascontiguousarray(new.astype(dtype)[:, None]).view(np.uint8))

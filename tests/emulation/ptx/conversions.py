@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from tests.emulation.ptx.formats import DTYPES, Array, flushed, from_bf16, to_bf16, to_tf32
+from tests.emulation.ptx.operands import Operand
 from tests.emulation.ptx.operations import operation
 from tests.emulation.ptx.state import State
-from tests.emulation.ptx.text import Instruction, Operand
+from tests.emulation.ptx.text import Instruction
 
 _TYPES = "u8 s8 u16 s16 u32 s32 u64 s64 f16 f32 f64"
 _TO_INTEGRAL = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}

@@ -48,10 +48,19 @@ class Counts:
         self.bytes_written += width * len(address)
         self.sectors_written += _sectors(warp, address, width)
 
-    def shared_access(self, warp: Array, lane: Array, address: Array, width: int) -> None:
+    def shared_access(
+        self, warp: Array, lane: Array, address: Array, width: int, repeats: int = 1
+    ) -> None:
+        """`repeats`: the lanes are those of so many blocks, each of which has the same."""
+        each = address.reshape(repeats, -1)
+        if repeats > 1 and (each == each[0]).all():
+            one = slice(each.shape[1])
+            warp, lane, address = warp[one], lane[one], address[one]
+        else:
+            repeats = 1
         wavefronts, fewest = wavefronts_of(warp, lane, address, width)
-        self.wavefronts += wavefronts
-        self.fewest_wavefronts += fewest
+        self.wavefronts += repeats * wavefronts
+        self.fewest_wavefronts += repeats * fewest
 
 
 def wavefronts_of(warp: Array, lane: Array, address: Array, width: int) -> tuple[int, int]:
@@ -72,4 +81,7 @@ def wavefronts_of(warp: Array, lane: Array, address: Array, width: int) -> tuple
 
 def _sectors(warp: Array, address: Array, width: int) -> int:
     """An aligned access lies in one sector, having at most 16 bytes."""
-    return len(np.unique(warp << 48 | address // _SECTOR))
+    touched = warp << 48 | address // _SECTOR
+    if (touched[1:] < touched[:-1]).any():
+        touched = np.sort(touched)
+    return len(touched) and 1 + int(np.count_nonzero(touched[1:] != touched[:-1]))

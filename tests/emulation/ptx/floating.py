@@ -6,6 +6,7 @@ differ in the last bits.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 
@@ -20,9 +21,14 @@ _SINGLE = ("f32",)
 
 
 def _floats(
-    opcode: str, function: Callable[..., Array], types: Iterable[str], modifiers: str
+    opcode: str,
+    function: Callable[..., Array],
+    types: Iterable[str],
+    modifiers: str,
+    wide: bool = True,
 ) -> None:
-    """Registers a function of float64 numbers, whose result is rounded to the type."""
+    """Registers a function of float64 numbers, whose result is rounded to the type; or, if not
+    `wide`, of numbers of the type."""
 
     @operation(opcode, types=types, modifiers=f"ftz {modifiers}")
     def run(state: State, instruction: Instruction) -> None:
@@ -31,8 +37,10 @@ def _floats(
         values = [state.lanes.read(source, kind) for source in sources]
         if flush:
             values = [flushed(value) for value in values]
-        result = function(*(value.astype(np.float64) for value in values))
-        result = result.astype(values[0].dtype)
+        dtype = values[0].dtype
+        if wide:
+            values = [value.astype(np.float64) for value in values]
+        result = function(*values).astype(dtype, copy=False)
         state.lanes.write(target, flushed(result) if flush else result)
 
 
@@ -41,18 +49,19 @@ def multiply_add(a: Array, b: Array, c: Array) -> Array:
     return a * b + c
 
 
-_floats("add", np.add, FLOATS, "rn")
-_floats("sub", np.subtract, FLOATS, "rn")
-_floats("mul", np.multiply, FLOATS, "rn")
+_exact = functools.partial(_floats, wide=False)  # rounded once by NumPy, as by a GPU
+_exact("add", np.add, FLOATS, "rn")
+_exact("sub", np.subtract, FLOATS, "rn")
+_exact("mul", np.multiply, FLOATS, "rn")
+_exact("copysign", lambda sign, value: np.copysign(value, sign), FLOATS, "")
+_exact("neg", np.negative, FLOATS, "")
+_exact("abs", np.abs, FLOATS, "")
+_exact("min", np.fmin, FLOATS, "")
+_exact("max", np.fmax, FLOATS, "")
+_exact("div", np.divide, FLOATS, "rn full approx")
+_exact("rcp", np.reciprocal, FLOATS, "rn approx")
+_exact("sqrt", np.sqrt, FLOATS, "rn approx")
 _floats("fma", multiply_add, _SINGLE, "rn")
-_floats("copysign", lambda sign, value: np.copysign(value, sign), FLOATS, "")
-_floats("neg", np.negative, FLOATS, "")
-_floats("abs", np.abs, FLOATS, "")
-_floats("min", np.fmin, FLOATS, "")
-_floats("max", np.fmax, FLOATS, "")
-_floats("div", np.divide, FLOATS, "rn full approx")
-_floats("rcp", np.reciprocal, FLOATS, "rn approx")
-_floats("sqrt", np.sqrt, FLOATS, "rn approx")
 _floats("rsqrt", lambda x: 1 / np.sqrt(x), FLOATS, "approx")
 _floats("ex2", np.exp2, _SINGLE, "approx")
 _floats("lg2", np.log2, _SINGLE, "approx")

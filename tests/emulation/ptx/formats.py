@@ -19,6 +19,13 @@ INTEGERS = frozenset(f"{kind}{bits}" for kind in "us" for bits in (16, 32, 64))
 BITS = frozenset(f"b{bits}" for bits in (16, 32, 64))
 FLOATS = frozenset({"f32", "f64"})
 
+_LEAST_NORMAL = np.finfo(np.float32).tiny
+
+WIDEST = 16
+"""The most bytes that a thread moves at once."""
+_MOVED_AS = {1: "u1", 2: "u2", 4: "u4", 8: "u8", WIDEST: "c16"}
+"""What has so many bytes: NumPy picks elements much faster than rows of them."""
+
 
 def unsigned(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The unsigned integer of the same width."""
@@ -28,6 +35,17 @@ def unsigned(dtype: np.dtype[Any]) -> np.dtype[Any]:
 def bits_of(value: Array) -> Array:
     """The bits as an unsigned integer; a predicate stays one."""
     return value.view(unsigned(value.dtype))
+
+
+def fetched(memory: Array, at: Array, width: int) -> Array:
+    """Bytes [n, width] of a memory of bytes, at places [n] counted in `width`."""
+    return memory.view(_MOVED_AS[width]).take(at).view(np.uint8).reshape(-1, width)
+
+
+def put(memory: Array, at: Array, data: Array) -> None:
+    """Bytes [n, width] into such a memory."""
+    width = data.shape[1]
+    memory.view(_MOVED_AS[width])[at] = np.ascontiguousarray(data).view(_MOVED_AS[width])[:, 0]
 
 
 def from_bf16(bits: Array) -> Array:
@@ -57,5 +75,5 @@ def to_tf32(value: Array) -> Array:
 
 def flushed(value: Array) -> Array:
     """Subnormal float32 numbers become zeros of their sign (`.ftz`)."""
-    tiny = np.abs(value) < np.finfo(np.float32).tiny
-    return np.where(tiny, np.copysign(np.float32(0), value), value)
+    tiny = np.abs(value) < _LEAST_NORMAL
+    return np.where(tiny, np.copysign(np.float32(0), value), value) if tiny.any() else value

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from tests.emulation.ptx.errors import Malformed
 from tests.emulation.ptx.formats import BITS, DTYPES, INTEGERS, Array
+from tests.emulation.ptx.operands import Immediate
 from tests.emulation.ptx.operations import computes, operation
 from tests.emulation.ptx.state import State
 from tests.emulation.ptx.text import Instruction
@@ -142,14 +144,15 @@ def count_bits(state: State, instruction: Instruction) -> None:
 
 @operation("lop3", types=("b32",))
 def logic(state: State, instruction: Instruction) -> None:
-    """Any function of three bits, as the table of its eight values."""
+    """Any function of three bits, as the table of its eight values, which is a constant."""
     target, *sources, table = instruction.operands
+    if not isinstance(table, Immediate):
+        raise Malformed("the table is no constant")
     a, b, c = (state.lanes.read(source, "b32") for source in sources)
-    lookup = state.lanes.read(table, "b32")
     result = np.zeros_like(a)
     for case in range(8):
-        chosen = (a if case & 4 else ~a) & (b if case & 2 else ~b) & (c if case & 1 else ~c)
-        result |= np.where(lookup >> np.uint32(case) & np.uint32(1), chosen, np.uint32(0))
+        if table.bits >> case & 1:
+            result |= (a if case & 4 else ~a) & (b if case & 2 else ~b) & (c if case & 1 else ~c)
     state.lanes.write(target, result)
 
 
@@ -159,6 +162,12 @@ def permute(state: State, instruction: Instruction) -> None:
     target, *sources = instruction.operands
     a, b, chooser = (state.lanes.read(source, "b32") for source in sources)
     eight = np.stack([a, b], axis=1).view(np.uint8)
+    if isinstance(sources[2], Immediate) and not sources[2].bits & 0x8888:
+        chosen = np.empty_like(eight[:, :4])
+        for byte in range(4):
+            chosen[:, byte] = eight[:, sources[2].bits >> 4 * byte & 7]
+        state.lanes.write(target, chosen.view(np.uint32)[:, 0])
+        return
     choices = chooser[:, None] >> np.arange(0, 16, 4, dtype=np.uint32)
     chosen = np.take_along_axis(eight, (choices & np.uint32(7)).astype(np.int64), axis=1)
     sign = np.where(chosen & 0x80, 0xFF, 0).astype(np.uint8)

@@ -12,7 +12,15 @@ import numpy as np
 
 from tests.emulation.ptx.errors import Malformed, Unsupported
 from tests.emulation.ptx.formats import DTYPES, Array, bits_of, unsigned
-from tests.emulation.ptx.text import Immediate, Negated, Operand, Register, Special, Symbol, Tuple
+from tests.emulation.ptx.operands import (
+    Immediate,
+    Negated,
+    Operand,
+    Register,
+    Special,
+    Symbol,
+    Tuple,
+)
 
 WARP = 32
 Triple = tuple[int, int, int]
@@ -49,22 +57,27 @@ class Lanes:
             named[f"%nctaid.{letter}"] = np.full(self.count, grid[axis])
         return {name: value.astype(np.uint32) for name, value in named.items()}
 
-    def set_mask(self, mask: Array) -> None:
-        self.mask, self.full = mask, bool(mask.all())
+    def set_mask(self, mask: Array, full: bool) -> None:
+        self.mask, self.full = mask, full
+
+    def repeats(self, mask: Array) -> int:
+        """The number of blocks, if the mask has the same threads of each, else 1."""
+        each = mask.reshape(-1, self.per_block)
+        return len(each) if (each == each[0]).all() else 1
 
     def read(self, operand: Operand, kind: str) -> Array:
         """The operand of every thread as a type of PTX; a wider register is cut."""
-        if isinstance(operand, Negated):
-            return ~self.read(operand.register, kind)
         dtype = DTYPES[kind]
-        if isinstance(operand, Immediate):
+        if isinstance(operand, Register):
+            value = self._value(operand)
+        elif isinstance(operand, Negated):
+            return ~self.read(operand.register, kind)
+        elif isinstance(operand, Immediate):
             return self._constant(operand.bits, kind)
-        if isinstance(operand, Symbol):
+        elif isinstance(operand, Symbol):
             if operand.name not in self._symbols:
                 raise Unsupported(f"the symbol {operand.name}")
             return self._constant(self._symbols[operand.name], kind)
-        if isinstance(operand, Register):
-            value = self._value(operand)
         elif isinstance(operand, Special) and operand.name in self._special:
             value = self._special[operand.name]
         else:

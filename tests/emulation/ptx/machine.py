@@ -8,6 +8,7 @@ rest of its block.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,11 +27,12 @@ from tests.emulation.ptx.errors import Divergence, Fault, Malformed, Unsupported
 from tests.emulation.ptx.formats import Array
 from tests.emulation.ptx.global_memory import GlobalMemory
 from tests.emulation.ptx.lanes import WARP, Lanes, Triple
+from tests.emulation.ptx.operands import Immediate, Symbol
 from tests.emulation.ptx.operations import Run, find
 from tests.emulation.ptx.parameters import Argument, Parameters, arrays_of
 from tests.emulation.ptx.shared_memory import SharedMemory
 from tests.emulation.ptx.state import State
-from tests.emulation.ptx.text import Immediate, Instruction, Kernel, Symbol
+from tests.emulation.ptx.text import Instruction, Kernel
 
 _BLOCKS_TOGETHER = 32
 _ENDS = ("ret", "exit")
@@ -59,15 +61,15 @@ def launch(
     if len(arguments) != len(kernel.parameters):
         raise ValueError(f"arguments: got {len(arguments)}, {kernel.name} has {kernel.parameters}")
     program = _Program(kernel)
-    buffers = GlobalMemory(arrays_of(arguments))
+    blocks = np.arange(int(np.prod(grid)))
+    buffers = GlobalMemory(arrays_of(arguments), program.global_unit, len(blocks))
     parameters = Parameters(kernel.parameters, arguments, buffers)
     counts = Counts()
     size = kernel.static_shared + dynamic_shared
-    blocks = np.arange(int(np.prod(grid)))
     for start in range(0, len(blocks), _BLOCKS_TOGETHER):
         chunk = blocks[start : start + _BLOCKS_TOGETHER]
         lanes = Lanes(chunk, grid, threads, kernel.shared | parameters.offsets)
-        shared = SharedMemory(len(chunk), size)
+        shared = SharedMemory(len(chunk), size, program.shared_unit, lanes.per_block // WARP)
         with np.errstate(all="ignore"):
             _Chunk(program, State(lanes, shared, buffers, parameters, counts)).run()
     buffers.finish()
@@ -80,6 +82,7 @@ class _Program:
 
     def __init__(self, kernel: Kernel) -> None:
         self.instructions = kernel.instructions
+        self.names = [".".join((x.opcode, *x.modifiers)) for x in kernel.instructions]
         self.targets: dict[int, int] = {}
         self.runs: list[Run | None] = []
         self.leaders = set(kernel.labels.values())  # where threads may join others
@@ -92,6 +95,8 @@ class _Program:
                 self.targets[number] = kernel.labels[label.name]
         if not kernel.instructions or not _leaves(kernel.instructions[-1]):
             raise Malformed(f"{kernel.name} does not end in ret")
+        self.shared_unit = transfers.least_moved(kernel.instructions, transfers.is_shared)
+        self.global_unit = transfers.least_moved(kernel.instructions, transfers.is_global)
 
 
 def _leaves(instruction: Instruction) -> bool:
@@ -120,6 +125,20 @@ def _orders_only(instruction: Instruction) -> bool:
     return instruction.opcode in _FENCES or name == ("bar", "warp", "sync")
 
 
+class _Threads(NamedTuple):
+    """Those of a mask, whether these are all, and of how many warps some are in it."""
+
+    mask: Array
+    full: bool
+    warps: int
+
+    @staticmethod
+    def of(mask: Array) -> _Threads:
+        full = bool(mask.all())
+        some = len(mask) // WARP if full else int(mask.reshape(-1, WARP).any(1).sum())
+        return _Threads(mask, full, some)
+
+
 class _Chunk:
     """Some blocks of the grid, from their start to their end."""
 
@@ -134,7 +153,7 @@ class _Chunk:
     def run(self) -> None:
         while (able := self._live & ~self._waiting).any():
             start = int(self._next[able].min())
-            here = able & (self._next == start)
+            here = _Threads.of(able & (self._next == start))
             number = start
             try:
                 while self._step(number, here):
@@ -144,25 +163,27 @@ class _Chunk:
                 at = self._program.instructions[self._at]
                 raise type(fault)(f"{fault}, at {at}") from None
 
-    def _step(self, number: int, here: Array) -> bool:
+    def _step(self, number: int, here: _Threads) -> bool:
         """Run one instruction; whether these threads go straight on to the next."""
         program, lanes = self._program, self._state.lanes
         self._at = number
         instruction, run = program.instructions[number], program.runs[number]
-        lanes.set_mask(here)
+        taking = here
         if instruction.guard is not None:
-            lanes.set_mask(here & lanes.read(instruction.guard, "pred"))
-        self._count(instruction)
+            lanes.set_mask(here.mask, here.full)
+            taking = _Threads.of(here.mask & lanes.read(instruction.guard, "pred"))
+        lanes.set_mask(taking.mask, taking.full)
+        self._state.counts.instructions[program.names[number]] += taking.warps
         if run is not None:
-            if lanes.full or lanes.mask.any():
+            if taking.warps:
                 run(self._state, instruction)
         elif not _orders_only(instruction):
-            self._next[here] = number + 1
+            self._next[here.mask] = number + 1
             self._control(instruction, number)
             return False
         joins = number + 1 in program.leaders
         if joins:
-            self._next[here] = number + 1
+            self._next[here.mask] = number + 1
         return not joins
 
     def _control(self, instruction: Instruction, number: int) -> None:
@@ -173,15 +194,6 @@ class _Chunk:
             self._live &= ~taken
         else:
             self._waiting |= taken
-
-    def _count(self, instruction: Instruction) -> None:
-        lanes = self._state.lanes
-        if lanes.full:
-            warps = lanes.count // WARP
-        else:
-            warps = int(np.count_nonzero(lanes.mask.reshape(-1, WARP).any(1)))
-        name = ".".join((instruction.opcode, *instruction.modifiers))
-        self._state.counts.instructions[name] += warps
 
     def _release_barriers(self) -> None:
         """Blocks whose living threads all wait go on."""

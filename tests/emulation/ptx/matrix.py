@@ -14,13 +14,13 @@ import numpy as np
 from tests.emulation.ptx.errors import Unsupported
 from tests.emulation.ptx.formats import Array, from_bf16, from_tf32
 from tests.emulation.ptx.lanes import WARP
+from tests.emulation.ptx.operands import Operand
 from tests.emulation.ptx.operations import operation
 from tests.emulation.ptx.state import State
-from tests.emulation.ptx.text import Instruction, Operand
+from tests.emulation.ptx.text import Instruction
 from tests.emulation.ptx.transfers import require_whole_warps
 
-_LANE = np.arange(WARP)
-_GROUP, _MEMBER = _LANE // 4, _LANE % 4
+_GROUPS, _MEMBERS = 8, WARP // 8
 
 
 class _Format(NamedTuple):
@@ -48,33 +48,30 @@ def multiply(state: State, instruction: Instruction) -> None:
     target, *sources = instruction.operands
     depth, packed = int(shape.removeprefix("m16n8k")), _FORMATS[kind].packed
     a, b = (_elements(state, source, kind) for source in sources[:2])
-    c = _registers(state, sources[2]).view(np.float32)
-    left = np.zeros((len(a), 16, depth))
-    right = np.zeros((len(a), depth, 8))
-    for register in range(a.shape[2]):
-        for half in range(packed):
-            at = packed * _MEMBER + half
-            left[:, _GROUP + 8 * (register % 2), at + 4 * packed * (register // 2)] = a[
-                :, :, register, half
-            ]
-            if register < b.shape[2]:
-                right[:, at + 4 * packed * register, _GROUP] = b[:, :, register, half]
-    product = left @ right
-    for register, name in enumerate(state.lanes.parts(target)):
-        part = product[:, _GROUP + 8 * (register // 2), 2 * _MEMBER + register % 2]
-        state.lanes.write(name, (part + c[:, :, register]).astype(np.float32).reshape(-1))
+    c = [state.lanes.read(part, "f32") for part in state.lanes.parts(sources[2])]
+    warps = len(a[0])
+    left = np.empty((warps, 2, _GROUPS, len(a) // 2, _MEMBERS, packed))
+    right = np.empty((warps, _GROUPS, len(b), _MEMBERS, packed))  # transposed
+    for number, part in enumerate(a):
+        left[:, number % 2, :, number // 2] = part  # rows, then columns
+    for number, part in enumerate(b):
+        right[:, :, number] = part
+    right = right.reshape(warps, 8, depth).swapaxes(1, 2)
+    product = (left.reshape(warps, 16, depth) @ right).reshape(warps, 2, _GROUPS, _MEMBERS, 2)
+    for number, name in enumerate(state.lanes.parts(target)):
+        part = product[:, number // 2, :, :, number % 2].reshape(-1)
+        state.lanes.write(name, (part + c[number]).astype(np.float32))
 
 
-def _registers(state: State, operand: Operand) -> Array:
-    """uint32 [warps, threads, registers]"""
-    values = [state.lanes.read(part, "b32") for part in state.lanes.parts(operand)]
-    return np.stack(values, axis=1).reshape(-1, WARP, len(values))
+def _elements(state: State, operand: Operand, kind: str) -> list[Array]:
+    """Of each register float32 [warps, groups, members, elements of a register]"""
+    shape = (-1, _GROUPS, _MEMBERS, _FORMATS[kind].packed)
+    registers = (state.lanes.read(part, "b32") for part in state.lanes.parts(operand))
+    return [_numbers(bits, kind).reshape(shape) for bits in registers]
 
 
-def _elements(state: State, operand: Operand, kind: str) -> Array:
-    """float32 [warps, threads, registers, elements of a register]"""
-    bits = _registers(state, operand)
+def _numbers(bits: Array, kind: str) -> Array:
     if kind == "tf32":
-        return from_tf32(bits)[..., None]
-    halves = bits.view(np.uint16).reshape(*bits.shape, 2)
-    return from_bf16(halves) if kind == "bf16" else halves.view(np.float16).astype(np.float32)
+        return from_tf32(bits)
+    halves = bits.view(np.uint16)
+    return from_bf16(halves) if kind == "bf16" else halves.view(np.float16)

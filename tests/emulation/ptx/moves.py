@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from tests.emulation.ptx.formats import BITS, DTYPES, FLOATS, INTEGERS, Array, flushed
+from tests.emulation.ptx.operands import Tuple
 from tests.emulation.ptx.operations import operation
 from tests.emulation.ptx.state import State
-from tests.emulation.ptx.text import Instruction, Tuple
+from tests.emulation.ptx.text import Instruction
 
 _ALL = BITS | INTEGERS | FLOATS
 _ORDERED = {
@@ -85,6 +86,8 @@ def compared(name: str, a: Array, b: Array) -> Array:
     """A comparison with NaN is false, unless its name ends in u."""
     if a.dtype.kind != "f":
         return _ORDERED[_UNSIGNED.get(name, name)](a, b)
+    if name in _ORDERED and name != "ne":
+        return _ORDERED[name](a, b)
     unordered = np.isnan(a) | np.isnan(b)
     if name in ("num", "nan"):
         return unordered if name == "nan" else ~unordered

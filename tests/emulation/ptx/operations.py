@@ -7,6 +7,7 @@ function does not name is unsupported, rather than run as if the modifier were n
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -79,7 +80,13 @@ def computes(
 
 def find(instruction: Instruction) -> Run:
     """What runs the instruction. Raises `Unsupported` with its text and line."""
-    for entry in _TABLE.get(instruction.opcode, ()):
-        if entry.runs(instruction.modifiers):
-            return entry.run
-    raise Unsupported(f"no emulation of {instruction}")
+    run = _run_of(instruction.opcode, instruction.modifiers)
+    if run is None:
+        raise Unsupported(f"no emulation of {instruction}")
+    return run
+
+
+@functools.cache
+def _run_of(opcode: str, modifiers: tuple[str, ...]) -> Run | None:
+    entries = (entry for entry in _TABLE.get(opcode, ()) if entry.runs(modifiers))
+    return next((entry.run for entry in entries), None)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from tests.emulation.ptx import errors
+from tests.emulation.ptx.operands import Address, Immediate, Negated, Register, Tuple
 from tests.emulation.ptx.snippets import kernel, run
-from tests.emulation.ptx.text import Address, Immediate, Negated, Register, Tuple, kernels
+from tests.emulation.ptx.text import kernels
 
 MODULE = """//
 .version 8.8

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import functools
 import re
 from typing import Any
 
@@ -15,56 +16,14 @@ import numpy as np
 
 from tests.emulation.ptx.errors import Malformed, Unsupported
 from tests.emulation.ptx.formats import DTYPES
-
-
-@dataclasses.dataclass(frozen=True)
-class Register:
-    name: str
-    dtype: np.dtype[Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Negated:
-    """`!%p`, a predicate."""
-
-    register: Register
-
-
-@dataclasses.dataclass(frozen=True)
-class Special:
-    """A register of the machine, such as `%tid.x`."""
-
-    name: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Immediate:
-    """Bits of a constant; those of an integer are cut to the width that reads them."""
-
-    bits: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Symbol:
-    """A label, a parameter or a shared array."""
-
-    name: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Address:
-    base: Register | Symbol | Immediate
-    offset: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Tuple:
-    """`{a, b}`, or `a|b` of two results."""
-
-    parts: tuple[Any, ...]
-
-
-Operand = Register | Negated | Special | Immediate | Symbol | Address | Tuple
+from tests.emulation.ptx.operands import (
+    Negated,
+    Operand,
+    Register,
+    Registers,
+    operand,
+    split,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +71,6 @@ _LOCATION = re.compile(r"\.loc\s+(\d+)\s+(\d+)[^\n]*")
 _LABEL = re.compile(r"([\w$]+)\s*:(?!:)")
 _REGISTERS = re.compile(r"\.reg\s+\.(\w+)\s+(.*)", re.DOTALL)
 _GUARD = re.compile(r"@\s*(!?)\s*([%\w$]+)\s+")
-_ADDRESS = re.compile(r"([%\w$]+)\s*(?:([+-])\s*(-?\w+))?")
 
 
 def kernels(ptx: str) -> dict[str, Kernel]:
@@ -177,7 +135,8 @@ class _Body:
     def __init__(self, code: str, files: dict[str, str]) -> None:
         self._code, self._files = code, files
         self._lines = [m.start() for m in re.finditer("\n", code)]
-        self._registers: dict[str, np.dtype[Any]] = {}
+        self._registers: Registers = {}
+        self._declared = frozenset(self._registers.items())
         self._source = ""
         self.instructions: list[Instruction] = []
         self.labels: dict[str, int] = {}
@@ -216,14 +175,11 @@ class _Body:
             return
         if text.startswith("."):
             raise Unsupported(f"`{text}` (line {line})")
-        guard, code = None, text
-        if match := _GUARD.match(text):
-            guard = self._operand(match[1] + match[2], line)
-            code = text[match.end() :]
-        name, _, rest = code.partition(" ")
+        try:
+            guard, name, operands = _decoded(text, self._declared)
+        except (Malformed, Unsupported) as error:
+            raise type(error)(f"{error} (line {line})") from None
         opcode, *modifiers = name.split(".")
-        operands = tuple(self._operand(part, line) for part in _split(rest))
-        assert guard is None or isinstance(guard, Register | Negated)
         self.instructions.append(
             Instruction(opcode, tuple(modifiers), operands, guard, text, line, self._source)
         )
@@ -235,53 +191,18 @@ class _Body:
             key = re.sub(r"<\d+>$", "<>", name)
             if self._registers.setdefault(key, DTYPES[kind]).itemsize != DTYPES[kind].itemsize:
                 raise Unsupported(f"{name} has two types (line {line})")
-
-    def _operand(self, text: str, line: int) -> Operand:
-        if text.startswith("!"):
-            register = self._operand(text[1:], line)
-            if not isinstance(register, Register):
-                raise Malformed(f"`{text}` negates no register (line {line})")
-            return Negated(register)
-        if text[:1] in "{[":
-            inside = text[1:-1].strip()
-            if text[0] == "{":
-                return Tuple(tuple(self._operand(part, line) for part in _split(inside)))
-            return self._address(inside, line)
-        if "|" in text:
-            return Tuple(tuple(self._operand(part.strip(), line) for part in text.split("|")))
-        return self._name(text, line)
-
-    def _address(self, text: str, line: int) -> Address:
-        match = _ADDRESS.fullmatch(text)
-        base = self._name(match[1], line) if match else None
-        if match is None or not isinstance(base, Register | Symbol | Immediate):
-            raise Malformed(f"`[{text}]` is no address (line {line})")
-        offset = int(match[3], 0) if match[3] else 0
-        return Address(base, -offset if match[2] == "-" else offset)
-
-    def _name(self, text: str, line: int) -> Operand:
-        key = re.sub(r"\d+$", "<>", text)
-        dtype = self._registers.get(text) or self._registers.get(key)
-        if dtype is not None:
-            return Register(text, dtype)
-        if text.startswith("%"):
-            return Special(text)
-        if re.match(r"0[fFdD][0-9a-fA-F]+$", text):
-            return Immediate(int(text[2:], 16))
-        if re.match(r"-?\d", text):
-            try:
-                return Immediate(int(text.rstrip("U"), 0))
-            except ValueError:
-                raise Unsupported(f"the constant {text} (line {line})") from None
-        return Symbol(text)
+        self._declared = frozenset(self._registers.items())
 
 
-def _split(text: str) -> list[str]:
-    """At commas outside brackets."""
-    parts, depth, start = [], 0, 0
-    for at, letter in enumerate(text):
-        depth += (letter in "{[(") - (letter in ")]}")
-        if letter == "," and depth == 0:
-            parts.append(text[start:at].strip())
-            start = at + 1
-    return [*parts, text[start:].strip()] if text.strip() else []
+@functools.lru_cache(maxsize=1 << 15)
+def _decoded(
+    text: str, declared: frozenset[tuple[str, np.dtype[Any]]]
+) -> tuple[Register | Negated | None, str, tuple[Operand, ...]]:
+    """Guard, name and operands. Remembered: a defect is sought in code that was read before."""
+    registers, guard, code = dict(declared), None, text
+    if match := _GUARD.match(text):
+        guard = operand(match[1] + match[2], registers)
+        code = text[match.end() :]
+    name, _, rest = code.partition(" ")
+    assert guard is None or isinstance(guard, Register | Negated)
+    return guard, name, tuple(operand(part, registers) for part in split(rest))

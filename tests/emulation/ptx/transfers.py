@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import numpy as np
 
 from tests.emulation.ptx.errors import Divergence, Unsupported
 from tests.emulation.ptx.formats import BITS, DTYPES, FLOATS, INTEGERS, Array
 from tests.emulation.ptx.lanes import WARP
+from tests.emulation.ptx.operands import Address, Immediate, Operand, Register, Tuple
 from tests.emulation.ptx.operations import operation
 from tests.emulation.ptx.state import Copy, State
-from tests.emulation.ptx.text import Address, Instruction, Operand, Register
+from tests.emulation.ptx.text import Instruction
 
 _TYPES = BITS | INTEGERS | FLOATS | {"b8", "u8", "s8"}
 _CACHES = (
@@ -18,10 +21,33 @@ _CACHES = (
     "L2::64B L2::128B L2::256B L2::evict_first L2::evict_last L2::cache_hint"
 )
 _SHARED = "shared shared::cta"
+_MOVES = frozenset({"ld", "st", "atom", "red", "ldmatrix", "cp"})
+_MATRIX_ROW, _LEAST_COPY = 16, 4
 
 
 def is_shared(instruction: Instruction) -> bool:
     return not {"shared", "shared::cta"}.isdisjoint(instruction.modifiers)
+
+
+def is_global(instruction: Instruction) -> bool:
+    return "global" in instruction.modifiers
+
+
+def least_moved(instructions: Iterable[Instruction], touches: Callable[[Instruction], bool]) -> int:
+    """The fewest bytes that a thread moves at once, to or from what `touches` names."""
+    moving = (x for x in instructions if x.opcode in _MOVES and touches(x))
+    return min((_moved(x) for x in moving), default=1)
+
+
+def _moved(instruction: Instruction) -> int:
+    if instruction.opcode == "ldmatrix":
+        return _MATRIX_ROW
+    if instruction.opcode == "cp":
+        size = instruction.operands[2]
+        return size.bits if isinstance(size, Immediate) else _LEAST_COPY
+    value = instruction.operands[instruction.opcode == "st"]
+    count = len(value.parts) if isinstance(value, Tuple) else 1
+    return count * DTYPES[instruction.modifiers[-1]].itemsize
 
 
 def addresses(state: State, operand: Operand) -> Array:
@@ -54,18 +80,24 @@ def load(state: State, instruction: Instruction) -> None:
 
 def _fetch(state: State, address: Array, width: int, mask: Array, shared: bool) -> Array:
     """Bytes [threads, width]; ones where the mask is off."""
-    data = np.full((state.lanes.count, width), 0xFF, np.uint8)
-    [chosen] = np.nonzero(mask)
-    warp, at = state.lanes.warp[chosen], address[chosen]
+    lanes, chosen = state.lanes, _chosen(mask)
+    warp, at = lanes.warp[chosen], address[chosen]
     if shared:
-        places = state.shared.places(state.lanes.block[chosen], at, width)
-        data[chosen] = state.shared.load(places, warp)
-        state.counts.shared_access(warp, state.lanes.in_warp[chosen], at, width)
+        found = state.shared.load(state.shared.places(lanes.block[chosen], at, width), width, warp)
+        state.counts.shared_access(warp, lanes.in_warp[chosen], at, width, lanes.repeats(mask))
     else:
-        places = state.buffers.places(at, width)
-        data[chosen] = state.buffers.load(places, state.lanes.number[chosen])
+        found = state.buffers.load(state.buffers.places(at, width), width, lanes.number[chosen])
         state.counts.global_read(warp, at, width)
+    if isinstance(chosen, slice):
+        return found
+    data = np.full((lanes.count, width), 0xFF, np.uint8)
+    data[chosen] = found
     return data
+
+
+def _chosen(mask: Array) -> Array | slice:
+    """The threads of the mask, in the form that takes them soonest."""
+    return slice(None) if mask.all() else np.flatnonzero(mask)
 
 
 @operation("st", types=_TYPES, modifiers=f"v2 v4 {_CACHES}", one_of=f"global {_SHARED}")
@@ -74,16 +106,17 @@ def store(state: State, instruction: Instruction) -> None:
     kind = instruction.modifiers[-1]
     values = [state.lanes.read(x, kind) for x in state.lanes.parts(source)]
     data = np.stack(values, axis=1).view(np.uint8)
-    [chosen] = np.nonzero(state.lanes.mask)
+    lanes, chosen = state.lanes, _chosen(state.lanes.mask)
     at, data = addresses(state, target)[chosen], data[chosen]
-    warp, width = state.lanes.warp[chosen], data.shape[1]
+    warp, width = lanes.warp[chosen], data.shape[1]
     if is_shared(instruction):
-        places = state.shared.places(state.lanes.block[chosen], at, width)
+        places = state.shared.places(lanes.block[chosen], at, width)
         state.shared.store(places, data, warp)
-        state.counts.shared_access(warp, state.lanes.in_warp[chosen], at, width)
+        repeats = lanes.repeats(lanes.mask)
+        state.counts.shared_access(warp, lanes.in_warp[chosen], at, width, repeats)
     else:
         places = state.buffers.places(at, width)
-        state.buffers.store(places, data, state.lanes.number[chosen])
+        state.buffers.store(places, data, lanes.number[chosen])
         state.counts.global_write(warp, at, width)
 
 
@@ -95,7 +128,7 @@ def load_matrices(state: State, instruction: Instruction) -> None:
     registers = state.lanes.parts(target)
     require_whole_warps(state)
     giving = state.lanes.mask & (state.lanes.in_warp < 8 * len(registers))
-    rows = _fetch(state, addresses(state, source), 16, giving, shared=True)
+    rows = _fetch(state, addresses(state, source), _MATRIX_ROW, giving, shared=True)
     matrices = rows.view(np.uint16).reshape(-1, 4, 8, 8)  # warp, matrix, row, column
     if "trans" in instruction.modifiers:
         matrices = np.ascontiguousarray(matrices.swapaxes(2, 3))
@@ -106,6 +139,8 @@ def load_matrices(state: State, instruction: Instruction) -> None:
 
 def require_whole_warps(state: State) -> None:
     """Raises `Divergence` where some threads of a warp are missing."""
+    if state.lanes.full:
+        return
     present = state.lanes.mask.reshape(-1, WARP).sum(1)
     if ((present != 0) & (present != WARP)).any():
         raise Divergence("threads of the warp are missing")
@@ -131,12 +166,13 @@ def begin_copy(state: State, instruction: Instruction) -> None:
     reading = wanted > 0
     come_from = addresses(state, source)[chosen][reading]
     places = state.buffers.places(come_from, width)
-    data[reading] = state.buffers.load(places, state.lanes.number[chosen][reading])
+    data[reading] = state.buffers.load(places, width, state.lanes.number[chosen][reading])
     state.counts.global_read(warp[reading], come_from, width)
     to = addresses(state, target)[chosen]
     at = state.shared.places(state.lanes.block[chosen], to, width)
-    state.shared.begin_copy(at, warp)
-    state.counts.shared_access(warp, state.lanes.in_warp[chosen], to, width)
+    state.shared.begin_copy(at, width, warp)
+    repeats = state.lanes.repeats(state.lanes.mask)
+    state.counts.shared_access(warp, state.lanes.in_warp[chosen], to, width, repeats)
     state.copies.append(Copy(chosen, state.committed[chosen], at, data))
 
 

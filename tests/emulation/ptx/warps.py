@@ -7,11 +7,13 @@ import numpy as np
 from tests.emulation.ptx.errors import Divergence
 from tests.emulation.ptx.formats import DTYPES, Array
 from tests.emulation.ptx.lanes import WARP
+from tests.emulation.ptx.operands import Immediate, Operand
 from tests.emulation.ptx.operations import operation
 from tests.emulation.ptx.state import State
-from tests.emulation.ptx.text import Instruction, Operand
+from tests.emulation.ptx.text import Instruction
 
 _LANE = np.arange(WARP, dtype=np.int64)
+_ALL = (1 << WARP) - 1
 _REDUCED = {
     "add": np.add,
     "min": np.minimum,
@@ -29,8 +31,12 @@ def shuffle(state: State, instruction: Instruction) -> None:
     _require_members(state, members)
     mode = instruction.modifiers[1]
     value = state.lanes.read(source, "b32").reshape(-1, WARP)
-    distance = state.lanes.read(by, "u32").reshape(-1, WARP).astype(np.int64) & 31
-    bounds = state.lanes.read(clamp, "u32").reshape(-1, WARP).astype(np.int64)
+    alike = isinstance(by, Immediate) and isinstance(clamp, Immediate)
+    distance, bounds = (
+        state.lanes.read(x, "u32").reshape(-1, WARP)[: 1 if alike else None].astype(np.int64)
+        for x in (by, clamp)
+    )
+    distance = distance & 31
     segment, end = bounds >> 8 & 31, bounds & 31
     lowest = _LANE & segment
     highest = lowest | end & ~segment & 31
@@ -42,14 +48,18 @@ def shuffle(state: State, instruction: Instruction) -> None:
     }[mode]
     inside = wanted >= highest if mode == "up" else wanted <= highest
     chosen = np.where(inside, wanted, _LANE)
+
+    def taken(values: Array) -> Array:
+        if alike:
+            return values.take(chosen[0], axis=1)
+        return np.take_along_axis(values, chosen, axis=1)
+
     mask = state.lanes.mask.reshape(-1, WARP)
-    if (mask & ~np.take_along_axis(mask, chosen, axis=1)).any():
+    if not state.lanes.full and (mask & ~taken(mask)).any():
         raise Divergence("a thread reads the register of one that is not there")
-    shuffled = np.take_along_axis(value, chosen, axis=1).reshape(-1)
-    for register, result in zip(
-        state.lanes.parts(target), (shuffled, inside.reshape(-1)), strict=False
-    ):
-        state.lanes.write(register, result)
+    results = (taken(value), np.broadcast_to(inside, value.shape))
+    for register, result in zip(state.lanes.parts(target), results, strict=False):
+        state.lanes.write(register, result.reshape(-1))
 
 
 @operation("vote", modifiers="sync any all uni ballot pred b32")
@@ -93,6 +103,8 @@ def _bits(flags: Array) -> Array:
 
 def _require_members(state: State, members: Operand) -> None:
     """Raises `Divergence` where threads that the mask names are missing, or others are there."""
+    if state.lanes.full and isinstance(members, Immediate) and members.bits & _ALL == _ALL:
+        return
     named = state.lanes.read(members, "u32").reshape(-1, WARP)
     present = state.lanes.mask.reshape(-1, WARP)
     words = _bits(present).reshape(-1, WARP)
