@@ -17,7 +17,7 @@ from benchmarks.nt_xent import eager_nt_xent
 from benchmarks.training.measure import Script
 from benchmarks.training.phases import DATA, Clock, step
 from sslkernels import AugmentPolicy
-from sslkernels.train.models import projection_head, small_resnet
+from sslkernels.train.models import projection_head, strided_resnet
 
 TEMPERATURE = 0.2
 LEARNING_RATE = 1e-3
@@ -65,8 +65,9 @@ class SimCLR(Script):
         self.name, self.items = name, items
         self.batches, self.loss = batches, loss
         self.half = precision == "bf16"
-        encoder, features = small_resnet(1)
-        self.model = torch.nn.Sequential(encoder, projection_head(features, features, 64))
+        encoder, features = strided_resnet(1)
+        model = torch.nn.Sequential(encoder, projection_head(features, features, 64))
+        self.model = model.to(memory_format=torch.channels_last)  # twice as fast here, for all
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=LEARNING_RATE)
 
     def run(self, steps: int, clock: Clock) -> None:

@@ -23,13 +23,17 @@ class Encoder(str, Enum):
 
     convnet = "convnet"
     resnet = "resnet"
+    strided_resnet = "strided-resnet"
 
 
-EncoderOption = Annotated[Encoder, typer.Option(help="convnet: three layers; resnet: eight.")]
+EncoderOption = Annotated[
+    Encoder,
+    typer.Option(help="convnet: three layers; resnet: eight; strided-resnet: at half the size."),
+]
 Width = Annotated[
     int | None,
     typer.Option(
-        help="Channels of the encoder's first layer; without it 32 of a convnet, 16 of a resnet."
+        help="Channels of the encoder's first layer; without it 32 of a convnet, 16 else."
     ),
 ]
 LossOption = Annotated[Loss, typer.Option(help="eager: the dense definition.")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -95,13 +96,14 @@ class Residual(nn.Module):
         return torch.relu(self.shortcut(x) + self.second(self.first(x)))
 
 
-def small_resnet(channels: int, width: int = 16) -> tuple[nn.Sequential, int]:
+def small_resnet(channels: int, width: int = 16, stem_stride: int = 1) -> tuple[nn.Sequential, int]:
     """CIFAR's ResNet with one block a stage: 8 layers; returns the network and its output size.
 
-    [B, channels, H, W] -> [B, 4 * width]; ten million multiplications for an image of 28 x 28.
+    [B, channels, H, W] -> [B, 4 * width]; ten million multiplications for an image of 28 x 28, a
+    quarter of them with a stem_stride of 2.
     """
     encoder = nn.Sequential(
-        _block(channels, width, stride=1),
+        _block(channels, width, stride=stem_stride),
         Residual(width, width, stride=1),
         Residual(width, 2 * width, stride=2),
         Residual(2 * width, 4 * width, stride=2),
@@ -111,11 +113,20 @@ def small_resnet(channels: int, width: int = 16) -> tuple[nn.Sequential, int]:
     return encoder, 4 * width
 
 
+strided_resnet = partial(small_resnet, stem_stride=2)
+"""`small_resnet` whose first layer halves the image, as that of ImageNet's ResNets does."""
+
+
 def small_encoder(name: str, channels: int, width: int | None) -> tuple[nn.Sequential, int]:
     """The network of this name (`arguments.Encoder`) and its output size; its own width for None.
 
     Raises:
         TrainError: width below 1.
     """
-    make = {Encoder.convnet: small_convnet, Encoder.resnet: small_resnet}[Encoder(name)]
+    makers = {
+        Encoder.convnet: small_convnet,
+        Encoder.resnet: small_resnet,
+        Encoder.strided_resnet: strided_resnet,
+    }
+    make = makers[Encoder(name)]
     return make(channels) if width is None else make(channels, at_least("width", width, 1))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sslkernels.train.finished import read
-from sslkernels.train.models import small_convnet, small_resnet
+from sslkernels.train.models import small_convnet, small_resnet, strided_resnet
 from sslkernels.train.registry import METHODS
 from tests.train.commands import train, untrained
 
@@ -25,7 +25,8 @@ def test_all_methods_of_convolutions_choose():
 
 @pytest.mark.parametrize("name", [x for x in CHOOSE if x != "distil"])
 @pytest.mark.parametrize(
-    ("encoder", "make"), [("convnet", small_convnet), ("resnet", small_resnet)]
+    ("encoder", "make"),
+    [("convnet", small_convnet), ("resnet", small_resnet), ("strided-resnet", strided_resnet)],
 )
 def test_the_encoder_is_the_one_that_was_chosen(name, encoder, make):
     colour = name == "colourisation"  # which hides the colours from its encoder
@@ -34,6 +35,14 @@ def test_the_encoder_is_the_one_that_was_chosen(name, encoder, make):
     wanted, features = make(1, width=4)
     assert weights(method.encoder) == weights(wanted)
     assert method.encoder.eval()(torch.rand(2, *facts["shape"])).shape == (2, features)
+
+
+def test_a_strided_stem_halves_the_image():
+    x = torch.rand(1, 1, 28, 28)
+    plain, strided = small_resnet(1)[0], strided_resnet(1)[0]
+    assert weights(plain) == weights(strided)
+    assert plain[0](x).shape[2:] == (28, 28)
+    assert strided[0](x).shape[2:] == (14, 14)
 
 
 def test_without_a_width_each_has_its_own():
