@@ -28,6 +28,20 @@ SSLK_INLINE Vec<T> log1p_of_fraction(Vec<T> u) {
   return p * u;
 }
 
+// log(1 + q) for q >= 0, with the same relative error.
+template <class T>
+SSLK_INLINE Vec<T> log1p_of_product(Vec<T> q) {
+  constexpr int kMantissa = sizeof(T) == 8 ? 52 : 23;
+  const auto of_one = reinterpret_cast<Vec<Bits<T>>>(broadcast(T(1)));
+  const auto bits = reinterpret_cast<Vec<Bits<T>>>(T(1) + q);
+  const auto exponent = (bits - of_one) >> kMantissa;
+  const Vec<T> mantissa = reinterpret_cast<Vec<T>>(bits - (exponent << kMantissa));
+  const Vec<T> fraction = exponent == 0 ? q : mantissa - T(1);
+  constexpr T kLn2 = T(1 / kLog2E);
+  const Vec<T> whole = __builtin_convertvector(exponent, Vec<T>) * kLn2;
+  return whole + log1p_of_fraction<T>(fraction) + (q - q);  // NaN for what is not finite
+}
+
 // Sums of lanes, in double from block to block.
 template <class T>
 struct LaneTotals {
@@ -60,7 +74,7 @@ class SigmoidWeights : public WeightSteps<T, Store, SigmoidWeights<T, Store>> {
     for (int h = 0; h < 2; ++h) bias_[h] = load(bias + h * kLanes<T>);
     if (!this->is_plain(marked)) take_marked(marked);
   }
-  SSLK_INLINE Vec<T> weigh(int c, int h) { return weigh_logit(logit(c, h)); }
+  SSLK_INLINE Vec<T> weigh(int c, int h) { return weigh_logit(logit(c, h), h); }
 
   // After the last block: sum of the losses, and of their derivatives by the logits.
   double loss() {
@@ -75,11 +89,12 @@ class SigmoidWeights : public WeightSteps<T, Store, SigmoidWeights<T, Store>> {
  private:
   SSLK_INLINE T* at(int c, int h) const { return this->block_.row(c) + h * kLanes<T>; }
   SSLK_INLINE Vec<T> logit(int c, int h) const { return load(at(c, h)) * scale_ + bias_[h]; }
-  SSLK_INLINE Vec<T> weigh_logit(Vec<T> y) {
+  SSLK_INLINE Vec<T> weigh_logit(Vec<T> y, int h) {
     constexpr T kLn2 = T(1 / kLog2E);
     const Vec<T> zero{}, one = broadcast(T(1));
     const Vec<T> u = exp2_or_zero<T>(y > 0 ? -y : y);
-    loss_ += (y > 0 ? y : zero) * kLn2 + log1p_of_fraction<T>(u);
+    loss_ += (y > 0 ? y : zero) * kLn2;
+    product_[h] += u + product_[h] * u;
     const Vec<T> g = (y > 0 ? one : u) * reciprocal<T>(one + u);
     slope_ += g;
     return g;
@@ -93,7 +108,7 @@ class SigmoidWeights : public WeightSteps<T, Store, SigmoidWeights<T, Store>> {
     }
     marked.template each_target<kRows>(
         block.first, [&](int r, int64_t c) { block.row(c)[r] = -block.row(c)[r]; });
-    this->finish_at_once([&](int c, int h) { return weigh_logit(load(at(c, h))); },
+    this->finish_at_once([&](int c, int h) { return weigh_logit(load(at(c, h)), h); },
                          [&](auto&& weight) {
                            marked.template each_target<kRows>(block.first, [&](int r, int64_t c) {
                              T& g = weight(r, c);
@@ -103,6 +118,10 @@ class SigmoidWeights : public WeightSteps<T, Store, SigmoidWeights<T, Store>> {
                          });
   }
   void flush() {
+    for (Vec<T>& product : product_) {
+      loss_ += log1p_of_product<T>(product);
+      product = Vec<T>{};
+    }
     losses_.add(loss_);
     slopes_.add(slope_);
     loss_ = slope_ = Vec<T>{};
@@ -111,6 +130,9 @@ class SigmoidWeights : public WeightSteps<T, Store, SigmoidWeights<T, Store>> {
   const T scale_;
   Vec<T> bias_[2];
   Vec<T> loss_{}, slope_{};
+  // The product of 1 + u over the columns of a block, less 1, which leaves small u their digits:
+  // one logarithm serves 32 logits. A factor is at most 2.
+  Vec<T> product_[2] = {};
   LaneTotals<T> losses_, slopes_;
 };
 
