@@ -39,6 +39,14 @@ def test_matrix_product(name, schedule):
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
+def test_transposed_matrices(schedule):
+    x = np.arange(256, dtype=np.uint16).reshape(4, 8, 8)
+    out = np.zeros((4, 8, 8), np.uint16)
+    library().run("matrices_transposed", aligned(x), out, schedule=schedule)
+    np.testing.assert_array_equal(out, x.swapaxes(1, 2))
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
 def test_words_of_a_warp(schedule):
     x = np.arange(64, dtype=np.int32)
     x.flags.writeable = False
