@@ -24,9 +24,7 @@ sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "-k", "not sectors", *sys.
 
 @pytest.mark.slow
 @pytest.mark.skipif(bool(build.why_not()), reason=build.why_not())
-@pytest.mark.parametrize(
-    "name", ["test_mask_tokens.py", "test_augment.py"]
-)
+@pytest.mark.parametrize("name", ["test_mask_tokens.py", "test_augment.py"])
 def test_kernels(name):
     run_sanitized(name)
 
