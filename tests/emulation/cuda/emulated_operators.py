@@ -19,14 +19,16 @@ from tests.emulation.cuda.test_augment import EVERYTHING, images_of, rows_for
 from tests.emulation.cuda.test_augment_backward import settings_of, upstream
 from tests.emulation.cuda.test_mask_tokens import arguments as mask_arguments
 
+ROOMS = ("augment", "masking")
 OUT_OF_MEMORY, NO_DEVICE, MISALIGNED, LAUNCH_FAILURE = 2, 100, 716, 719
 
 
 @functools.cache
 def library() -> ctypes.CDLL:
     native.load()
-    kernels = sorted(build.CSRC.rglob("*.cu"))
-    callers = [*sorted(build.CSRC.rglob("cuda_*.cpp")), build.HERE / "torch_device.cpp"]
+    rooms = [build.CSRC / room for room in ROOMS]
+    kernels = [build.CSRC / "cuda_error.cu", *(x for room in rooms for x in room.glob("*.cu"))]
+    callers = [*(room / "cuda_operators.cpp" for room in rooms), build.HERE / "torch_device.cpp"]
     path = build.build(kernels, "plain", callers)
     torch.ops.load_library(path)
     return ctypes.CDLL(str(path))
