@@ -33,8 +33,16 @@ def test_one_kernel_against_the_table():
     assert nvcc.problems(rows, {name: TABLE["8.0"][name] for name in rows}) == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("architecture", nvcc.ARCHITECTURES)
+FIRST, *BETWEEN, LAST = nvcc.ARCHITECTURES
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        *(pytest.param(name, marks=pytest.mark.slow) for name in (FIRST, LAST)),
+        *(pytest.param(name, marks=pytest.mark.ladder) for name in BETWEEN),  # for their minutes
+    ],
+)
 def test_all_kernels_against_the_table(architecture):
     toolkit = toolkit_or_skip(architecture)
     rows = {}
