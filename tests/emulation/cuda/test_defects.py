@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,7 +15,8 @@ from tests.emulation.cuda import (
     test_augment_backward,
     test_mask_tokens,
 )
-from tests.emulation.cuda.run import SCHEDULES, Fault, Library
+from tests.emulation.cuda.defects import assert_found
+from tests.emulation.cuda.run import Library
 
 pytestmark = pytest.mark.skipif(bool(build.why_not()), reason=build.why_not())
 
@@ -36,16 +36,6 @@ def changed(
         text = text.replace('#include "../', f'#include "{build.CSRC}/')
         (folder / path.name).write_text(text)
     return Library(folder / source.name)
-
-
-def assert_found(check: Any) -> None:
-    """In one of the schedules the kernel is stopped, or its result is wrong."""
-    for schedule in SCHEDULES:
-        try:
-            check(schedule)
-        except (Fault, AssertionError):
-            return
-    pytest.fail("nobody noticed")
 
 
 @pytest.mark.slow

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.emulation.cuda import build, similarity, test_logsumexp
-from tests.emulation.cuda.run import SCHEDULES, Fault, Library
+from tests.emulation.cuda.defects import assert_found
+from tests.emulation.cuda.run import Library
 
 pytestmark = [
     pytest.mark.ladder,
@@ -37,15 +37,6 @@ def check(schedule: str) -> None:
         test_logsumexp.made(20, 70, 8),
     ):
         test_logsumexp.assert_right(arguments, schedule)
-
-
-def assert_found(function: Any) -> None:
-    for schedule in SCHEDULES:
-        try:
-            function(schedule)
-        except (Fault, AssertionError):
-            return
-    pytest.fail("nobody noticed")
 
 
 @pytest.mark.parametrize(
