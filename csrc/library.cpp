@@ -49,10 +49,11 @@ STABLE_TORCH_LIBRARY(sslkernels, m) {
       "-> (Tensor dq, Tensor dk, Tensor dscale)");
   m.def(
       "sigmoid_loss_forward(Tensor q, Tensor k, Tensor scale, Tensor bias, int first, "
-      "int precision) -> Tensor");
+      "str reduction, int precision) -> Tensor");
   m.def(
       "sigmoid_loss_forward_backward(Tensor q, Tensor k, Tensor scale, Tensor bias, int first, "
-      "int precision) -> (Tensor value, Tensor dq, Tensor dk, Tensor dscale, Tensor dbias)");
+      "str reduction, int precision) -> (Tensor value, Tensor dq, Tensor dk, Tensor dscale, Tensor "
+      "dbias)");
   m.def(
       "mask_tokens(Tensor input_ids, Tensor sequence_ids, Tensor? attention_mask, "
       "Tensor? word_ids, int mask_token_id, int vocab_size, int[] special_ids, SymInt seed, "

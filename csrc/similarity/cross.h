@@ -56,6 +56,12 @@ struct LogitGradients {
   Acc* dscale;
   Acc* dbias = nullptr;      // [n]; null: not wanted
   bool of_products = false;  // dq without the factor scale
+  double weight = 1;         // factor of dq, dk and dscale
+
+  double row_factor(const Logits& problem) const {
+    return of_products ? weight : weight * problem.scale;
+  }
+  double column_factor(const Logits& problem) const { return weight * problem.scale; }
 };
 
 // With G_ij the gradient of the logits (a column that is left out has none but the target's):

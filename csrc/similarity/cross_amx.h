@@ -210,7 +210,7 @@ struct CrossKernel {
           }
         }
       }
-      const __m512 scale = _mm512_set1_ps(out.of_products ? 1.0f : float(p_.scale));
+      const __m512 factor = _mm512_set1_ps(float(out.row_factor(p_)));
       double dots = 0;
       for (int r = 0; r < kGroup && g * kGroup + r < kept_.count(); ++r) {
         const void* q = input(g * kGroup + r);
@@ -221,7 +221,7 @@ struct CrossKernel {
           const __mmask16 mask = tail_mask(d, p_.d);
           const __m512 x = _mm512_load_ps(rows + r * width + d);
           dot = _mm512_fmadd_ps(load16(p_.dtype, q, d, mask), x, dot);
-          store16(out.dtype, target, d, mask, _mm512_mul_ps(x, scale));
+          store16(out.dtype, target, d, mask, _mm512_mul_ps(x, factor));
         }
         dots += _mm512_reduce_add_ps(dot);
       }
@@ -488,12 +488,12 @@ struct CrossKernel {
     // A slab of 32 features of dK.
     void write(const float* slab, int64_t d, int64_t first, int64_t count,
                const LogitGradients<float>& out) const {
-      const __m512 scale = _mm512_set1_ps(float(p_->scale));
+      const __m512 factor = _mm512_set1_ps(float(out.column_factor(*p_)));
       const __mmask16 mask0 = tail_mask(d * 32, p_->d), mask1 = tail_mask(d * 32 + 16, p_->d);
       for (int64_t c = 0; c < count; ++c) {
         void* target = static_cast<char*>(out.dk) + (first + c) * p_->d * element_size(out.dtype);
-        const __m512 low = _mm512_mul_ps(_mm512_load_ps(slab + c * 32), scale);
-        const __m512 high = _mm512_mul_ps(_mm512_load_ps(slab + c * 32 + 16), scale);
+        const __m512 low = _mm512_mul_ps(_mm512_load_ps(slab + c * 32), factor);
+        const __m512 high = _mm512_mul_ps(_mm512_load_ps(slab + c * 32 + 16), factor);
         store16(out.dtype, target, d * 32, mask0, low);
         store16(out.dtype, target, d * 32 + 16, mask1, high);
       }

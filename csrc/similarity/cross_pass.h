@@ -189,7 +189,7 @@ class CrossPass {
     });
     double sum = 0;
     for (int64_t g = 0; g < groups_; ++g) sum += dots[g];
-    *out.dscale = T(sum);
+    *out.dscale = T(sum * out.weight);
   }
 
  private:

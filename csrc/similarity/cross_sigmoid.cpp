@@ -171,7 +171,7 @@ std::vector<T> row_bias(const Pass& pass, double bias) {
 }  // namespace
 
 template <class Acc>
-void sigmoid_forward(const Logits& problem, double bias, Acc* value) {
+void sigmoid_forward(const Logits& problem, double bias, double weight, Acc* value) {
   with_pass<Acc>(problem, [&](const auto& pass) {
     const auto rows = row_bias<Acc>(pass, bias);
     std::vector<Sums> sums(pass.forward_parts());
@@ -181,7 +181,7 @@ void sigmoid_forward(const Logits& problem, double bias, Acc* value) {
     });
     double loss = 0;
     for (const Sums& each : sums) loss += each.loss;
-    *value = Acc(loss);
+    *value = Acc(weight * loss);
   });
 }
 
@@ -200,13 +200,13 @@ void sigmoid_forward_backward(const Logits& problem, double bias, Acc* value, Ac
         out);
     double loss = 0, slope = 0;
     for (const Sums& each : sums) loss += each.loss, slope += each.slope;
-    *value = Acc(loss);
-    *dbias = Acc(slope);
+    *value = Acc(out.weight * loss);
+    *dbias = Acc(out.weight * slope);
   });
 }
 
-#define SSLK_INSTANTIATE(T)                                 \
-  template void sigmoid_forward(const Logits&, double, T*); \
+#define SSLK_INSTANTIATE(T)                                         \
+  template void sigmoid_forward(const Logits&, double, double, T*); \
   template void sigmoid_forward_backward(const Logits&, double, T*, T*, const LogitGradients<T>&);
 SSLK_INSTANTIATE(float)
 SSLK_INSTANTIATE(double)

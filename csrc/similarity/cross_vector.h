@@ -57,6 +57,7 @@ struct VectorKernel {
     int64_t units(int64_t groups) const { return (groups * kGroup + kUnitRows - 1) / kUnitRows; }
     // Writes the gradient of a group's rows; returns the sum of their <q_i, (G K)_i>.
     double finish(int64_t g, const LogitGradients<T>& out) const {
+      const T factor = T(out.row_factor(p_));
       double dots = 0;
       for (int64_t r = g * kGroup; r < std::min((g + 1) * kGroup, kept_.count()); ++r) {
         T* row = dq(r);
@@ -64,7 +65,7 @@ struct VectorKernel {
         for (int64_t k = 0; k < q_.width(); k += kLanes<T>) {
           const Vec<T> x = load(row + k);
           dot += load(q_.row(r) + k) * x;
-          store(row + k, out.of_products ? x : x * T(p_.scale));
+          store(row + k, x * factor);
         }
         dots += sum(dot);
         char* target = static_cast<char*>(out.dq) + kept_.index[r] * p_.d * element_size(out.dtype);
@@ -148,9 +149,10 @@ struct VectorKernel {
 
    private:
     void write(int64_t first, int64_t count, const LogitGradients<T>& out) const {
+      const T factor = T(out.column_factor(*p_));
       for (int64_t c = 0; c < count; ++c) {
         T* row = dk_ + c * k_.width();
-        for (int64_t k = 0; k < p_->d; ++k) row[k] *= T(p_->scale);
+        for (int64_t k = 0; k < p_->d; ++k) row[k] *= factor;
         const int64_t at = (first + c) * p_->d * element_size(out.dtype);
         store_row(out.dtype, static_cast<char*>(out.dk) + at, p_->d, row);
       }

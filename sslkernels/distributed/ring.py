@@ -153,7 +153,7 @@ class _SigmoidLoss(Function):
             (keys,) = block
             # Beyond the last key there is no pair.
             first = 0 if owner == shares.rank else keys.shape[0]
-            settings = scale, bias, first, precision
+            settings = scale, bias, first, "sum", precision
             if dq is None:
                 if keys.shape[0]:
                     total.add_(operators.sigmoid_loss_forward.default(q, keys, *settings))

@@ -13,7 +13,7 @@ from sslkernels.distributed import ring
 from sslkernels.losses import joint
 from sslkernels.losses.rows import unit_rows
 from sslkernels.similarity import reference as similarity_reference
-from sslkernels.similarity.sigmoid import sigmoid_loss_sum
+from sslkernels.similarity.sigmoid import sigmoid_loss
 
 
 def siglip_loss(
@@ -74,7 +74,7 @@ def siglip_loss(
     q, k = _checked(image, text, logit_scale, logit_bias, exchange)
     if normalize:
         q, k = unit_rows(q), unit_rows(k)
-    return sigmoid_loss_sum(q, k, logit_scale, logit_bias) / q.shape[0]
+    return sigmoid_loss(q, k, logit_scale, logit_bias, reduction="mean")
 
 
 def reference(
@@ -91,8 +91,7 @@ def reference(
     """
     if normalize:
         image, text = F.normalize(image, dim=1), F.normalize(text, dim=1)
-    total = similarity_reference.sigmoid_loss_sum(image, text, logit_scale, logit_bias)
-    return total / image.shape[0]
+    return similarity_reference.sigmoid_loss(image, text, logit_scale, logit_bias, reduction="mean")
 
 
 def _checked(
@@ -135,7 +134,7 @@ def _joint(
         total = ring.sigmoid_loss_sum(q, k, shares, logit_scale, logit_bias)
     else:
         texts = distributed.gather_rows(k, shares)
-        total = sigmoid_loss_sum(q, texts, logit_scale, logit_bias, shares.start)
+        total = sigmoid_loss(q, texts, logit_scale, logit_bias, shares.start)
     return total * shares.row_weight("mean")
 
 

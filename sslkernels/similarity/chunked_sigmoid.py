@@ -1,4 +1,4 @@
-"""`sigmoid_loss_sum` in plain PyTorch: the logits exist one tile at a time."""
+"""`sigmoid_loss` in plain PyTorch: the logits exist one tile at a time."""
 
 from __future__ import annotations
 
@@ -30,10 +30,15 @@ def gradient_dtype(dtype: torch.dtype) -> torch.dtype:
     return accumulate_dtype(dtype) if dtype is torch.float16 else dtype
 
 
+def row_weight(q: Tensor, reduction: str) -> float:
+    """What a row counts; nothing is what a mean over no rows is."""
+    return 1 / max(1, q.shape[0]) if reduction == "mean" else 1.0
+
+
 def sigmoid_loss_forward(
-    q: Tensor, k: Tensor, scale: Tensor, bias: Tensor, first: int, precision: int
+    q: Tensor, k: Tensor, scale: Tensor, bias: Tensor, first: int, reduction: str, precision: int
 ) -> Tensor:
-    """The sum over all pairs, 0-dim, in the accumulation dtype.
+    """The sum over all pairs, 0-dim, or its mean over rows, in the accumulation dtype.
 
     `precision` is torch's own setting here.
     """
@@ -45,13 +50,13 @@ def sigmoid_loss_forward(
             for columns in column_slices:
                 tile = _signed_tile(q, k, scale, bias, first, rows, columns)
                 total -= F.logsigmoid(tile).sum()
-    return total
+    return total * row_weight(q, reduction)
 
 
 def sigmoid_loss_forward_backward(
-    q: Tensor, k: Tensor, scale: Tensor, bias: Tensor, first: int, precision: int
+    q: Tensor, k: Tensor, scale: Tensor, bias: Tensor, first: int, reduction: str, precision: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The sum, then its gradients dq, dk, dscale, dbias."""
+    """The loss, then its gradients dq, dk, dscale, dbias."""
     dtype = gradient_dtype(q.dtype)
     q, k, scale, _ = chunked.wide(q, k, scale, None)
     total, dbias = q.new_zeros(()), q.new_zeros(())
@@ -67,5 +72,7 @@ def sigmoid_loss_forward_backward(
                 dbias += tile.sum()
                 gradients.add(tile, rows, columns)
         dscale = (gradients.dq * q).sum()
-        dq, dk = (gradients.dq * scale).to(dtype), (gradients.dk * scale).to(dtype)
-        return total, dq, dk, dscale, dbias
+        weight = row_weight(q, reduction)
+        factor = scale * weight
+        dq, dk = (gradients.dq * factor).to(dtype), (gradients.dk * factor).to(dtype)
+        return total * weight, dq, dk, dscale * weight, dbias * weight

@@ -151,16 +151,18 @@ def logsumexp_excluding(
     return s.logsumexp(1).masked_fill(none_left, float("-inf")).masked_fill(~counts, 0.0)
 
 
-def sigmoid_loss_sum(
+def sigmoid_loss(
     q: Tensor,
     k: Tensor,
     scale: float | Tensor = 1.0,
     bias: float | Tensor = 0.0,
     first: int = 0,
+    reduction: str = "sum",
 ) -> Tensor:
-    """-sum_ij log sigmoid(y_ij s_ij), y_ij 1 for j = i + first and else -1."""
+    """-sum_ij log sigmoid(y_ij s_ij), y_ij 1 for j = i + first and else -1; "mean": over rows."""
     s = logits(q, k, scale=scale) + bias
     row = torch.arange(s.shape[0], device=s.device)
     pair = row[:, None] + first == torch.arange(s.shape[1], device=s.device)
     sign = 2.0 * pair.to(s.dtype) - 1.0
-    return -torch.nn.functional.logsigmoid(sign * s).sum()
+    total = -torch.nn.functional.logsigmoid(sign * s).sum()
+    return total / s.shape[0] if reduction == "mean" else total

@@ -162,7 +162,15 @@ def check_pairs(m: int, n: int, d: int, dtype: torch.dtype) -> None:
         torch.testing.assert_close(row_lse.double(), logits.logsumexp(1), **limit)
         torch.testing.assert_close(column_lse.double(), logits.logsumexp(0), **limit)
         torch.testing.assert_close(pair.double(), logits.diagonal(n - m), **limit)
-        options = (q, k, torch.tensor(scale), torch.tensor(-2.0), (n - m + 1) // 2, precision)
+        options = (
+            q,
+            k,
+            torch.tensor(scale),
+            torch.tensor(-2.0),
+            (n - m + 1) // 2,
+            "mean",
+            precision,
+        )
         alone = ops.sigmoid_loss_forward(*options)
         torch.testing.assert_close(ops.sigmoid_loss_forward_backward(*options)[0], alone)
 

@@ -60,9 +60,9 @@ def _calls(
         "fixed keys": lambda: ops.fixed_keys_forward(q, k, scale, bias, 0),
         "pairs forward": lambda: ops.pair_terms_forward(*pairs),
         "pairs backward": lambda: ops.pair_terms_backward(row, bias, row, row, bias, *pairs),
-        "sigmoid forward": lambda: ops.sigmoid_loss_forward(q, k, scale, scale, 0, 0),
+        "sigmoid forward": lambda: ops.sigmoid_loss_forward(q, k, scale, scale, 0, "mean", 0),
         "sigmoid with gradients": lambda: ops.sigmoid_loss_forward_backward(
-            q, k, scale, scale, 0, 0
+            q, k, scale, scale, 0, "mean", 0
         ),
     }
     if features <= configurations.widest_owned(dtype):

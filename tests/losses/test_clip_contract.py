@@ -91,7 +91,7 @@ class TestSigLIP(TestCLIP):
     def operators(self, namespace):
         samples = []
         for dtype in (torch.float32, torch.bfloat16):
-            args = (*self.make(dtype, self.variants["plain"]).values(), 0, 0)
+            args = (*self.make(dtype, self.variants["plain"]).values(), 0, "mean", 0)
             samples.append((namespace.sigmoid_loss_forward.default, args))
             samples.append((namespace.sigmoid_loss_forward_backward.default, args))
         return samples

@@ -13,7 +13,7 @@ import sslkernels
 from sslkernels.checks import FLOAT_DTYPES, accumulate_dtype
 from sslkernels.similarity import chunked, reference
 from sslkernels.similarity.pairs import pair_terms
-from sslkernels.similarity.sigmoid import sigmoid_loss_sum
+from sslkernels.similarity.sigmoid import sigmoid_loss
 from tests.contract import assert_same_bits
 from tests.losses.test_clip_contract import TestSigLIP as SigLIPContract
 from tests.similarity.test_pairs_contract import TestPairTerms as Contract
@@ -186,7 +186,7 @@ class TestSigmoid:
         """However small: pairs and others apart, by what one bias makes of all logits."""
         q = torch.zeros(3, 5, dtype=dtype)
         bias = torch.tensor(logit, dtype=dtype, requires_grad=True)
-        loss = sigmoid_loss_sum(q, q, 1.0, bias)
+        loss = sigmoid_loss(q, q, 1.0, bias)
         (gradient,) = torch.autograd.grad(loss, bias)
         own, other = math.log1p(math.exp(-logit)), math.log1p(math.exp(logit))
         slope = 6 / (1 + math.exp(-logit)) - 3 / (1 + math.exp(logit))
@@ -194,7 +194,7 @@ class TestSigmoid:
         assert loss.item() == pytest.approx(3 * own + 6 * other, rel=limit)
         assert gradient.item() == pytest.approx(slope, rel=limit, abs=limit * 6 * math.exp(-9))
         with torch.no_grad():
-            assert sigmoid_loss_sum(q, q, 1.0, bias).item() == pytest.approx(loss.item(), rel=limit)
+            assert sigmoid_loss(q, q, 1.0, bias).item() == pytest.approx(loss.item(), rel=limit)
 
     @pytest.mark.parametrize("first", [0, 20, 33, 50, 70, 200])
     @pytest.mark.parametrize(
@@ -211,25 +211,23 @@ class TestSigmoid:
         ]
         rounded = [x.to(dtype).requires_grad_() for x in exact]
         exact = [x.detach().double().requires_grad_() for x in rounded]
-        loss = sigmoid_loss_sum(*rounded, first)
-        wanted = reference.sigmoid_loss_sum(*exact, first)
+        loss = sigmoid_loss(*rounded, first)
+        wanted = reference.sigmoid_loss(*exact, first)
         assert loss.item() == pytest.approx(wanted.item(), rel=limit)
         found = torch.autograd.grad(loss, rounded)
         for got, want in zip(found, torch.autograd.grad(wanted, exact), strict=True):
             assert torch.allclose(got.double(), want, rtol=0, atol=limit * want.abs().max())
         with torch.no_grad():
-            assert sigmoid_loss_sum(*rounded, first).item() == pytest.approx(
-                wanted.item(), rel=limit
-            )
+            assert sigmoid_loss(*rounded, first).item() == pytest.approx(wanted.item(), rel=limit)
 
     def test_float16_under_a_loss_scaler(self, implementation):
         """Elements that float16 cannot hold before the scaler's factor has multiplied them."""
         q, k = (0.01 * torch.randn(2, 300, 40)).half().unbind()
         q.requires_grad_()
-        loss = sigmoid_loss_sum(q, k, 1.0, -12.0) / 300
+        loss = sigmoid_loss(q, k, 1.0, -12.0, reduction="mean")
         (scaled,) = torch.autograd.grad(loss * 2.0**20, q)
         exact = q.detach().double().requires_grad_()
-        wanted = reference.sigmoid_loss_sum(exact, k.double(), 1.0, -12.0) / 300
+        wanted = reference.sigmoid_loss(exact, k.double(), 1.0, -12.0) / 300
         (expected,) = torch.autograd.grad(wanted * 2.0**20, exact)
         assert torch.allclose(
             scaled.double(), expected, rtol=2e-3, atol=2e-3 * expected.abs().max()

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from sslkernels.similarity import chunked
-from sslkernels.similarity.chunked_sigmoid import gradient_dtype
+from sslkernels.similarity.chunked_sigmoid import gradient_dtype, row_weight
 from sslkernels.similarity.triton import (
     configurations,
     fixed_keys,
@@ -163,18 +163,21 @@ def pair_terms_backward(
 
 
 def sigmoid_loss_forward(
-    q: Tensor, k: Tensor, scale: Tensor, bias: Tensor, first: int, precision: int
+    q: Tensor, k: Tensor, scale: Tensor, bias: Tensor, first: int, reduction: str, precision: int
 ) -> Tensor:
-    """The sum over all pairs, 0-dim, in float32."""
-    return sigmoid.loss_sum(_every_logit(q, k, scale, None, precision), bias, first)
+    """The sum over all pairs, 0-dim, or its mean over rows, in float32."""
+    logits = _every_logit(q, k, scale, None, precision)
+    return sigmoid.loss_sum(logits, bias, first, row_weight(q, reduction))
 
 
 def sigmoid_loss_forward_backward(
-    q: Tensor, k: Tensor, scale: Tensor, bias: Tensor, first: int, precision: int
+    q: Tensor, k: Tensor, scale: Tensor, bias: Tensor, first: int, reduction: str, precision: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The sum, then its gradients dq, dk, dscale, dbias."""
+    """The loss, then its gradients dq, dk, dscale, dbias."""
     logits = _every_logit(q, k, scale, None, precision)
-    found = sigmoid.loss_and_gradients(logits, bias, first, gradient_dtype(q.dtype))
+    found = sigmoid.loss_and_gradients(
+        logits, bias, first, row_weight(q, reduction), gradient_dtype(q.dtype)
+    )
     value, dq, dk, dscale, dbias = found
     return value, _narrowed(dq, q.shape[1]), _narrowed(dk, q.shape[1]), dscale, dbias
 

@@ -25,21 +25,21 @@ _FLOAT16_FACTOR = 2.0**15
 """The derivative of a loss is within [-1, 1]; float16 holds it times this, and smaller ones so."""
 
 
-def loss_sum(logits: Logits, bias: Tensor, first: int) -> Tensor:
-    """The sum of all losses, 0-dim in float32."""
-    return _losses(logits, bias, first, 0, None)[0].clone()
+def loss_sum(logits: Logits, bias: Tensor, first: int, weight: float) -> Tensor:
+    """The sum of all losses times weight, 0-dim in float32."""
+    return _losses(logits, bias, first, 0, None)[0] * weight
 
 
 def loss_and_gradients(
-    logits: Logits, bias: Tensor, first: int, dtype: torch.dtype
+    logits: Logits, bias: Tensor, first: int, weight: float, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The sum, then dq and dk of `dtype`, dscale and dbias."""
+    """That sum, then dq and dk of `dtype`, dscale and dbias."""
     q = logits.q
     sums = q.new_zeros(3, dtype=torch.float32)
-    products = Products(logits, logits.scale / _stored_factor(q.dtype), dtype)
+    products = Products(logits, logits.scale * weight / _stored_factor(q.dtype), dtype)
     for start, block in products.blocks():
         sums = sums + _losses(logits, bias, first, start, block)
-    value, dbias, dscale = (x.clone() for x in sums)
+    value, dbias, dscale = (x * weight for x in sums)
     return value, *products.finish(), dscale, dbias
 
 

@@ -11,7 +11,7 @@ import triton.language as tl
 import sslkernels
 from sslkernels.similarity.fixed_keys import fixed_keys_logsumexp
 from sslkernels.similarity.pairs import pair_terms
-from sslkernels.similarity.sigmoid import sigmoid_loss_sum
+from sslkernels.similarity.sigmoid import sigmoid_loss
 from sslkernels.similarity.triton import (
     both_sides,
     configurations,
@@ -142,9 +142,9 @@ class TestSigmoidAtTheEdges:
 
     def test_value_alone(self, small_tiles, dtype):
         q, k = torch.randn(2, 37, 33).to(dtype).unbind()
-        together = sigmoid_loss_sum(q.requires_grad_(), k, 2.0, -1.0)
+        together = sigmoid_loss(q.requires_grad_(), k, 2.0, -1.0)
         with torch.no_grad():
-            assert torch.equal(sigmoid_loss_sum(q, k, 2.0, -1.0), together)
+            assert torch.equal(sigmoid_loss(q, k, 2.0, -1.0), together)
 
 
 def test_no_rows():
@@ -155,7 +155,7 @@ def test_no_rows():
     row_lse, column_lse, pair_logit = pair_terms(q, k, 1.0)
     assert row_lse.shape == pair_logit.shape == (0,)
     assert (column_lse == float("-inf")).all()
-    loss = sigmoid_loss_sum(q, k, 1.0, 0.0)
+    loss = sigmoid_loss(q, k, 1.0, 0.0)
     assert loss == 0.0
     for gradient in torch.autograd.grad(loss + row_lse.sum() + column_lse.sum(), leaves):
         assert (gradient == 0.0).all()
