@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "../cuda_tensors.h"
+#include "check_operands.h"
 #include "cuda.h"
 
 namespace sslk::operators {
@@ -12,20 +13,13 @@ namespace {
 DeviceLogits problem_of(const char* op, const Tensor& q, const std::optional<Tensor>& k,
                         const Tensor& scale, const std::optional<Tensor>& bias,
                         const std::vector<int64_t>& exclude) {
-  check_matrix(q, "q");
-  const Dtype dtype = dtype_of(q, "q");
+  const Dtype dtype = check_operands(q, k);
   STD_TORCH_CHECK(dtype == Dtype::kBFloat16 || dtype == Dtype::kFloat16, op,
                   ": the CUDA kernels take bfloat16 and float16");
-  STD_TORCH_CHECK(q.size(1) >= 1 && q.size(1) <= kMostFeatures, op, ": q has ", q.size(1),
-                  " features, the CUDA kernels take 1 to ", kMostFeatures);
+  STD_TORCH_CHECK(q.size(1) <= kMostFeatures, op, ": q has ", q.size(1),
+                  " features, the CUDA kernels take at most ", kMostFeatures);
   STD_TORCH_CHECK(int64_t(exclude.size()) <= kMostExcluded, op, ": exclude has ", exclude.size(),
                   " offsets, the CUDA kernels take at most ", kMostExcluded);
-  if (k) {
-    check_matrix(*k, "k");
-    STD_TORCH_CHECK(
-        k->size(0) > 0 && k->size(1) == q.size(1) && k->scalar_type() == q.scalar_type(),
-        "k does not fit q");
-  }
   const int64_t n = k ? k->size(0) : q.size(0);
   constexpr int64_t kMostRows = int64_t(1) << 31;
   STD_TORCH_CHECK(q.size(0) < kMostRows && n < kMostRows, op, ": 2^31 rows or more");

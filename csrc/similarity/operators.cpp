@@ -9,6 +9,7 @@
 #include "../pooled.h"
 #include "../rows.h"
 #include "../tensors.h"
+#include "check_operands.h"
 #include "cross.h"
 #include "cross_blocks.h"
 #include "cross_pairs.h"
@@ -130,15 +131,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> nt_xent_forward_backward(
 
 Logits logits_problem(const Tensor& q, const std::optional<Tensor>& k, const Tensor& scale,
                       const std::optional<Tensor>& bias, int64_t precision) {
-  check_matrix(q, "q");
-  STD_TORCH_CHECK(q.size(1) > 0, "q has no columns");
-  const Dtype dtype = dtype_of(q, "q");
-  if (k) {
-    check_matrix(*k, "k");
-    STD_TORCH_CHECK(
-        k->size(0) > 0 && k->size(1) == q.size(1) && k->scalar_type() == q.scalar_type(),
-        "k does not fit q");
-  }
+  const Dtype dtype = check_operands(q, k);
   const int64_t n = k ? k->size(0) : q.size(0);
   STD_TORCH_CHECK(n < (int64_t(1) << 31) - kBlockColumns, "k has 2^31 rows or more");
   Logits problem{q.const_data_ptr(),

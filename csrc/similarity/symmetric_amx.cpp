@@ -25,6 +25,27 @@
 namespace sslk::amx {
 namespace {
 
+// Asks for the four accumulators of the products after these, two lines beside each product.
+class NextAccumulators {
+ public:
+  // Two pairs of tiles, so many elements apart.
+  void begin(const float* pair, int64_t other) {
+    pair_ = pair;
+    end_ = pair + 2 * kCTileElements;
+    other_ = other;
+  }
+  SSLK_INLINE void step() {
+    if (pair_ == end_) return;
+    _mm_prefetch(pair_, _MM_HINT_T0);
+    _mm_prefetch(pair_ + other_, _MM_HINT_T0);
+    pair_ += 16;
+  }
+
+ private:
+  const float *pair_ = nullptr, *end_ = nullptr;
+  int64_t other_ = 0;
+};
+
 // Scores are made of Parts bfloat16 parts of Z, or digits in place of three; the weights W and the
 // values Z that they multiply have ValueParts. The positive pair, which a trained encoder's
 // gradient hangs on, stays out of W and is added in float32: what is left in W are many terms with
@@ -38,7 +59,9 @@ class SymmetricKernel {
         c_(float(problem.scale * kLog2E)),
         pairs_(problem),
         panels_(m_, problem.views.d),
-        stripe_(m_ <= 1024 ? 4 : 8) {}
+        stripe_(m_ <= 1024  ? 4
+                : m_ < 4096 ? 8
+                            : 12) {}
 
   bool forward(const SymmetricForward<float>& out) {
     Workspace workspace(panels_.bytes(kForward) + row_bytes());
@@ -271,15 +294,17 @@ class SymmetricKernel {
     while (work.pair < 16) work.step();
 
     const int64_t tiles_d = 2 * panels_.depth;
-    const auto no_slot = [] {};
+    NextAccumulators next;
+    const auto look_ahead = [&] { next.step(); };
     for (int64_t gi = begin_i; gi < end_i; ++gi) {
       const int64_t first = diagonal ? gi : begin_j;
       const bf16* w = weights_a + 2 * (gi - begin_i) * row_step + (first - begin_j) * step;
       for (int64_t d = 0; d < panels_.depth; ++d) {
         float* target = dz_ + (gi * 2 * tiles_d + 2 * d) * kCTileElements;
         load_accumulators(target, tiles_d * kCTileElements, kCTileElements, 64);
+        next.begin(target + 2 * kCTileElements, tiles_d * kCTileElements);
         multiply<ValueParts>({w, w + row_step, step}, panels_.columns_of(panels_.v, first, d),
-                             int(end_j - first), no_slot);
+                             int(end_j - first), look_ahead);
         store_accumulators(target, tiles_d * kCTileElements, kCTileElements, 64);
       }
     }
@@ -290,8 +315,9 @@ class SymmetricKernel {
       for (int64_t d = 0; d < panels_.depth; ++d) {  // C rows are D, C columns are rows of dZ
         float* target = dz_transposed_ + (gj * 2 * tiles_d + 2 * d) * kCTileElements;
         load_accumulators(target, kCTileElements, tiles_d * kCTileElements, 64);
+        next.begin(target + 2 * kCTileElements, tiles_d * kCTileElements);
         multiply<ValueParts>(panels_.columns_of(panels_.t, begin_i, d), {w, w + row_step, step},
-                             int(end - begin_i), no_slot);
+                             int(end - begin_i), look_ahead);
         store_accumulators(target, kCTileElements, tiles_d * kCTileElements, 64);
       }
     }
