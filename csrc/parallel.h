@@ -148,23 +148,34 @@ class Tournament {
   int64_t stripes_ = 0;
 };
 
-// A grid of blocks whose row stripes belong to one thread each and whose column stripes are shared.
-// prepare(worker, i, j) may run at any time; commit(worker, i, j), which follows it, has its column
-// to itself and sees the columns' commits in the order of i: again one order, whatever the threads.
-template <class Begin, class Prepare, class Commit>
-void run_pipeline(int64_t rows, int64_t columns, Begin&& begin, Prepare&& prepare,
-                  Commit&& commit) {
-  Turns turns(columns);
+// All pairs of stripes {i, j}, i <= j, row after row of them. A row belongs to one thread, which
+// keeps stripe i in its caches; what pairs give to stripe j goes to one of two lanes, that of even
+// or of odd rows, so that neighbouring rows, which run at the same time, have nothing to share.
+//
+// prepare(i, j) may run at any time; commit(i, j), which follows it, has stripe j of its lane to
+// itself and sees the lane's commits there in the order of i: one order of all sums, whatever the
+// threads. close(i) follows the last commit to stripe i. make(w) returns what has these three, for
+// one thread's share of the rows.
+constexpr int kCommitLanes = 2;
+
+template <class Make>
+void run_triangle(int64_t stripes, Make&& make) {
+  Turns turns(stripes * kCommitLanes);
   std::atomic<int64_t> next{0};
-  parallel_run(std::min<int64_t>(thread_count(), rows), [&](int64_t worker) {
-    for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < rows;) {
-      begin(worker, i);
-      for (int64_t j = 0; j < columns; ++j) {
-        prepare(worker, i, j);
-        turns.await(j, int32_t(i));
-        commit(worker, i, j);
-        turns.finish(j, int32_t(i));
+  parallel_run(std::min<int64_t>(thread_count(), stripes), [&](int64_t w) {
+    auto worker = make(w);
+    for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < stripes;) {
+      for (int64_t j = i; j < stripes; ++j) {
+        const int64_t at = j * kCommitLanes + i % kCommitLanes;
+        worker.prepare(i, j);
+        turns.await(at, int32_t(i / kCommitLanes));
+        worker.commit(i, j);
+        turns.finish(at, int32_t(i / kCommitLanes));
       }
+      for (int64_t row = std::max<int64_t>(0, i + 1 - kCommitLanes); row <= i; ++row) {
+        turns.await(i * kCommitLanes + row % kCommitLanes, int32_t(row / kCommitLanes + 1));
+      }
+      worker.close(i);
     }
   });
 }

@@ -4,37 +4,64 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <utility>
 
 #include "amx.h"
 
 namespace sslk::amx {
 
-// Asks for an operand that the next products stream through, a line beside each product of these:
-// the third-level cache is too slow to be waited for.
+// Asks for what the next products stream through, a line beside each product of these: the
+// third-level cache is too slow to be waited for.
 class ReadAhead {
  public:
   ReadAhead() = default;
-  ReadAhead(const Operand& operand, int64_t steps)
-      : at_(reinterpret_cast<const char*>(operand.first)),
-        other_(reinterpret_cast<const char*>(operand.second)),
-        bytes_(steps * operand.step * int64_t(sizeof(bf16))),
-        end_(at_ + bytes_) {}
+  ReadAhead(const Operand& operand, int64_t steps) {
+    const int64_t bytes = steps * operand.step * int64_t(sizeof(bf16));
+    add(operand.first, bytes);
+    add(operand.second, bytes);
+  }
+  // Whole lines, after those that were added before; at most three pieces.
+  void add(const void* from, int64_t bytes) {
+    pieces_[count_++] = {static_cast<const char*>(from), static_cast<const char*>(from) + bytes};
+  }
   SSLK_INLINE void step() {
     if (at_ == end_) {
-      if (other_ == nullptr) return;
-      at_ = std::exchange(other_, nullptr);
-      end_ = at_ + bytes_;
+      if (next_ == count_) return;
+      at_ = pieces_[next_].begin;
+      end_ = pieces_[next_++].end;
     }
     _mm_prefetch(at_, _MM_HINT_T1);
     at_ += 64;
   }
 
  private:
-  const char* at_ = nullptr;
-  const char* other_ = nullptr;  // where the operand's second half is, until it is begun
-  int64_t bytes_ = 0;            // of a half, whole lines
-  const char* end_ = nullptr;
+  struct Piece {
+    const char *begin, *end;
+  };
+
+  Piece pieces_[3];
+  int count_ = 0, next_ = 0;
+  const char *at_ = nullptr, *end_ = nullptr;
+};
+
+// Asks for the four accumulators of the products after these, two lines beside each product.
+class NextAccumulators {
+ public:
+  // Two pairs of tiles, so many elements apart.
+  void begin(const float* pair, int64_t other) {
+    pair_ = pair;
+    end_ = pair + 2 * kCTileElements;
+    other_ = other;
+  }
+  SSLK_INLINE void step() {
+    if (pair_ == end_) return;
+    _mm_prefetch(pair_, _MM_HINT_T0);
+    _mm_prefetch(pair_ + other_, _MM_HINT_T0);
+    pair_ += 16;
+  }
+
+ private:
+  const float *pair_ = nullptr, *end_ = nullptr;
+  int64_t other_ = 0;
 };
 
 // Spreads steps of vector work evenly over the slots between tile products: crowded into the first
