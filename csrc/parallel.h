@@ -117,15 +117,13 @@ class Tournament {
     stripes_ = stripes;
   }
 
-  // Calls play(worker, i, j) for every pair; enter(worker) and leave(worker) frame a thread's
-  // share.
-  template <class Enter, class Play, class Leave>
-  void run(Enter&& enter, Play&& play, Leave&& leave) const {
+  // Calls play(worker, i, j) for every pair.
+  template <class Play>
+  void run(Play&& play) const {
     Turns turns(stripes_);
     std::atomic<size_t> next{0};
     const int64_t workers = std::min<int64_t>(thread_count(), int64_t(pairs_.size()));
     parallel_run(workers, [&](int64_t worker) {
-      enter(worker);
       for (size_t p; (p = next.fetch_add(1, std::memory_order_relaxed)) < pairs_.size();) {
         const Pair& pair = pairs_[p];
         turns.await(pair.i, pair.before_i);
@@ -134,7 +132,6 @@ class Tournament {
         turns.finish(pair.i, pair.before_i);
         if (pair.i != pair.j) turns.finish(pair.j, pair.before_j);
       }
-      leave(worker);
     });
   }
 

@@ -37,9 +37,7 @@ class SymmetricKernel {
     std::fill(sums_, sums_ + padded, T(0));
     std::fill(positive_, positive_ + padded, T(0));
     if (!in_range(load_views<T, true>(problem_, z_, out.inv_norm))) return false;
-    tournament_.run([](int64_t) {},
-                    [&](int64_t worker, int64_t i, int64_t j) { add_sums(i, j, blocks_[worker]); },
-                    [](int64_t) {});
+    tournament_.run([&](int64_t worker, int64_t i, int64_t j) { add_sums(i, j, blocks_[worker]); });
     parallel_ranges(m_, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         out.row_stat[i] = sums_[i];
@@ -72,9 +70,7 @@ class SymmetricKernel {
         positive_[i] = T(out.grad[i] * stat.slope(problem_, total));
       }
     });
-    tournament_.run([](int64_t) {},
-                    [&](int64_t worker, int64_t i, int64_t j) { add_dz(i, j, blocks_[worker]); },
-                    [](int64_t) {});
+    tournament_.run([&](int64_t worker, int64_t i, int64_t j) { add_dz(i, j, blocks_[worker]); });
     // Every score is counted from both its rows.
     *out.dscale = T(0.5) * store_gradients(problem_, z_, dz_, out, dots);
     return true;
