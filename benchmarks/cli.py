@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, ParamSpec, TypeVar
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -16,15 +13,12 @@ from benchmarks import compare as comparing
 from benchmarks import console, results, runner
 from benchmarks.case import Case, check_device
 from benchmarks.choose import chosen_cases, shape_help
-from benchmarks.errors import InputError
+from benchmarks.errors import InputError, one_line_errors
 from benchmarks.registry import EAGER, OURS, operators
+from benchmarks.training import cli as training
 
 FOLDER = Path("benchmark-results")
 RESULTS = FOLDER / "results.json"
-TRAINING = FOLDER / "training.json"
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 app = typer.Typer(
     help="Measure sslkernels against what else computes the same, and report it.",
@@ -40,30 +34,8 @@ def main() -> None:
     app(prog_name="python -m benchmarks")
 
 
-@contextmanager
-def _readable_errors() -> Iterator[None]:
-    """One line for bad input (exit 2) and for an interruption (exit 130), no traceback."""
-    try:
-        yield
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)
-        raise typer.Exit(130) from None
-
-
-def _command(function: Callable[P, R]) -> Callable[P, R]:
-    @functools.wraps(function)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        with _readable_errors():
-            return function(*args, **kwargs)
-
-    return wrapped
-
-
 @app.callback(invoke_without_command=True)
-@_command
+@one_line_errors
 def default(context: typer.Context) -> None:
     """Without a command: `run --quick`, then `report`."""
     if context.invoked_subcommand is None:
@@ -72,7 +44,7 @@ def default(context: typer.Context) -> None:
 
 
 @app.command()
-@_command
+@one_line_errors
 def run(
     quick: Annotated[bool, typer.Option("--quick", help="Few cases, few rounds.")] = False,
     op: Annotated[list[str] | None, typer.Option(help="Operator; repeat for more.")] = None,
@@ -155,7 +127,7 @@ def run(
 
 
 @app.command()
-@_command
+@one_line_errors
 def report(
     files: Annotated[
         list[Path] | None, typer.Argument(help="Results files, one section each.")
@@ -167,7 +139,7 @@ def report(
 
 
 @app.command()
-@_command
+@one_line_errors
 def compare(
     old: Annotated[Path, typer.Argument(help="Results to compare with.")],
     new: Annotated[Path, typer.Argument(help="Results that may be slower.")],
@@ -187,52 +159,7 @@ def compare(
 
 
 @app.command()
-@_command
-def training(
-    method: Annotated[str, typer.Argument(help="simclr or bert.")],
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="As of `sslkernels train`; Fashion-MNIST, Python's library when left out."
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Images, or rows of tokens; 512 and 32 when left out.")
-    ] = None,
-    workers: Annotated[int, typer.Option(help="Of the rivals' DataLoader.")] = 2,
-    precision: Annotated[str, typer.Option(help="float32, or bf16 by autocast.")] = "float32",
-    steps: Annotated[int, typer.Option(help="Of each script in a round.")] = 8,
-    rounds: Annotated[int, typer.Option(help="After one that does not count.")] = 5,
-    threads: Annotated[int | None, typer.Option(help="CPU threads; as many as torch uses.")] = None,
-    out: Annotated[Path, typer.Option(help="Results; the page lies beside.")] = TRAINING,
-) -> None:
-    """Measure whole training steps against scripts that a careful user would write."""
-    # Imported here: only this command needs what the trainer needs.
-    try:
-        from benchmarks.training import command
-    except ModuleNotFoundError as error:
-        raise InputError(f"{error.name} is not installed: pip install -e '.[bench]'") from None
-
-    if method not in command.DEFAULT_BATCH:
-        raise InputError(f"METHOD: got {method!r}, wanted {' or '.join(command.DEFAULT_BATCH)}")
-    table = command.run(
-        method,
-        data,
-        batch=command.DEFAULT_BATCH[method] if batch_size is None else batch_size,
-        workers=workers,
-        precision=precision,
-        steps=steps,
-        rounds=rounds,
-        threads=threads,
-        out=out,
-        report=lambda line: print(line, file=sys.stderr),
-    )
-    screen.print(table)
-    screen.print(f"results: {out}, {out.with_suffix('.md')}", highlight=False, soft_wrap=True)
-
-
-@app.command()
-@_command
+@one_line_errors
 def tune(
     device: Annotated[str, typer.Option(help="cuda, or one of several as cuda:1.")] = "cuda",
     dtype: Annotated[
@@ -257,7 +184,7 @@ def tune(
 
 
 @app.command()
-@_command
+@one_line_errors
 def evidence(
     folder: Annotated[
         Path | None,
@@ -312,3 +239,6 @@ def _report(files: list[Path], folder: Path) -> None:
     runs = [results.load(file) for file in files]
     for page in write_report(runs, folder):
         screen.print(f"report: {page}", highlight=False, markup=False, soft_wrap=True)
+
+
+training.add_to(app, screen)

@@ -1,4 +1,4 @@
-"""`python -m benchmarks training`: which scripts, on which data; a table, a file, a page."""
+"""What `python -m benchmarks training` does: scripts, data; a table, a file, a page."""
 
 from __future__ import annotations
 

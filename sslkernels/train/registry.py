@@ -85,13 +85,20 @@ class Entry:
 
     @property
     def own(self) -> dict[str, inspect.Parameter]:
-        """Its own options: what its constructor takes by keyword alone, with annotations."""
-        hints = typing.get_type_hints(self.method.__init__, include_extras=True)
-        return {
-            name: parameter.replace(annotation=hints[name])
-            for name, parameter in inspect.signature(self.method.__init__).parameters.items()
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-        }
+        """Its own options: what its constructor takes by keyword alone, with annotations; where
+        that hands others on (`**`), those of the next constructor, too."""
+        found: dict[str, inspect.Parameter] = {}
+        for kind in self.method.__mro__:
+            if "__init__" not in vars(kind):
+                continue
+            hints = typing.get_type_hints(kind.__init__, include_extras=True)
+            parameters = inspect.signature(kind.__init__).parameters
+            for name, parameter in parameters.items():
+                if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in found:
+                    found[name] = parameter.replace(annotation=hints[name])
+            if all(x.kind is not inspect.Parameter.VAR_KEYWORD for x in parameters.values()):
+                break
+        return found
 
 
 METHODS = {

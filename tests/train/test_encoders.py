@@ -21,6 +21,9 @@ def weights(network: torch.nn.Module) -> list[torch.Size]:
 def test_all_methods_of_convolutions_choose():
     assert {"simclr", "moco", "byol", "finetune", "distil", "colourisation"} < {*CHOOSE}
     assert not {"mae", "gan", "bert"} & {*CHOOSE}
+    # Of two constructors with the same option, the first in line says what it is.
+    assert METHODS["distil"].own["width"].default == 8
+    assert METHODS["simclr"].own["width"].default is None
 
 
 @pytest.mark.parametrize("name", [x for x in CHOOSE if x != "distil"])

@@ -1,9 +1,14 @@
-"""Weights & Biases, by a module that takes its place and keeps what it is told."""
+"""Weights & Biases: by a module that takes its place and keeps what it is told, and for real."""
 
 from __future__ import annotations
 
+import json
+import struct
 import sys
+import time
+from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -100,3 +105,54 @@ def test_without_the_package(monkeypatch, tmp_path):
 def test_an_unknown_one_is_refused(tmp_path):
     result = train(*SHORT[:-1], "paper", "--out", tmp_path / "run")
     assert result.exit_code == 2 and "'paper' is not" in result.output
+
+
+BLOCK, HEADER = 2**15, 7
+
+
+def records(path: Path) -> Iterator[bytes]:
+    """Of W&B's own file, which is LevelDB's log after seven bytes: in blocks, each piece with a
+    checksum, its length and its kind, 1 of a whole record and 4 of a last piece."""
+    data, at, record = path.read_bytes(), HEADER, b""
+    while at + HEADER <= len(data):
+        if BLOCK - at % BLOCK < HEADER:  # too little for a piece
+            at += BLOCK - at % BLOCK
+            continue
+        length, kind = struct.unpack_from("<HB", data, at + 4)
+        at += HEADER + length
+        record += data[at - length : at]
+        if kind in (1, 4):
+            yield record
+            record = b""
+
+
+def test_the_real_one_offline(tmp_path, monkeypatch, stopped_at):
+    """A run that is stopped and goes on, as it lies in W&B's own files."""
+    wandb = pytest.importorskip("wandb", reason="wandb is not installed")
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    with stopped_at(3):
+        assert train(*SHORT, "--epochs", 2, "--out", tmp_path).exit_code == 130
+    time.sleep(1)  # W&B names its folders by the second
+    result = train(*SHORT, "--epochs", 2, "--out", tmp_path, "--resume")
+    wandb.teardown()
+    assert result.exit_code == 0, result.output
+
+    number = (tmp_path / "wandb-id").read_text()
+    files = sorted((tmp_path / "wandb").glob(f"offline-run-*/run-{number}.wandb"))
+    assert len(files) == 2
+    shown: dict[str, dict[int, float]] = {}
+    for file in files:
+        found = [Record.FromString(x) for x in records(file)]
+        assert [x.run.project for x in found if x.HasField("run")] == ["sslkernels"]
+        settings = {x.key: json.loads(x.value_json) for one in found for x in one.config.update}
+        assert settings.items() >= {"method": "simclr", "temperature": 0.2}.items()
+        for row in (x.history for x in found if x.HasField("history")):
+            for item in row.item:
+                name = "/".join(item.nested_key)
+                shown.setdefault(name, {})[row.step.num] = json.loads(item.value_json)
+    rows = read_csv(tmp_path / "metrics.csv")
+    assert shown["train/loss"] == {int(row["step"]): float(row["loss"]) for row in rows}
+    measures = read_csv(tmp_path / "measures.csv")
+    assert shown["measure/kNN"] == {int(row["step"]): float(row["value"]) for row in measures}

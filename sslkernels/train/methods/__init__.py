@@ -14,7 +14,8 @@ from sslkernels.train.data import Batch
 class Method(nn.Module, ABC, Generic[Batch]):
     """What the shared loop trains; the part to keep is called `encoder`.
 
-    What the constructor takes by keyword alone are the method's options on the command line.
+    What the constructor takes by keyword alone are the method's options on the command line; if it
+    hands further ones on (`**`), what the next constructor takes, too.
     Nothing here draws random numbers in training: they come with the batch, by the number of the
     example, so that a batch may be cut in any way.
 

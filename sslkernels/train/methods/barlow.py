@@ -6,12 +6,13 @@ two views of an image, and tell something that no other feature tells.
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 import sslkernels
-from sslkernels.train.arguments import Encoder, EncoderOption, Width
 from sslkernels.train.methods.image import SiameseMethod
-from sslkernels.train.models import projection_head, small_encoder
+from sslkernels.train.models import projection_head
 from sslkernels.train.views import Shape
 
 
@@ -24,13 +25,10 @@ class BarlowTwins(SiameseMethod):
         TrainError: an option out of its range.
     """
 
-    def __init__(
-        self, shape: Shape, *, encoder: EncoderOption = Encoder.convnet, width: Width = None
-    ) -> None:
-        super().__init__()
-        self.encoder, features = small_encoder(encoder, shape[0], width)
+    def __init__(self, shape: Shape, **network: Any) -> None:
+        super().__init__(shape[0], **network)
         # Wider than the features: the more there are, the more there is to decorrelate.
-        self.head = projection_head(features, hidden=features, out=2 * features)
+        self.head = projection_head(self.features, self.features, out=2 * self.features)
 
     def encode(self, batch: Tensor) -> tuple[Tensor, ...]:
         return tuple(self.head(self.encoder(batch.flatten(0, 1))).chunk(2))

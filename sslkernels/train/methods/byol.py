@@ -6,35 +6,30 @@ makes of the other. There are no negatives.
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 import sslkernels
-from sslkernels.train.arguments import Encoder, EncoderOption, Momentum, Width, share
-from sslkernels.train.methods.image import ImageMethod
-from sslkernels.train.models import Teacher, projection_head, rising, small_encoder
+from sslkernels.train.arguments import Momentum, share
+from sslkernels.train.methods.image import ConvMethod
+from sslkernels.train.models import Teacher, projection_head, rising
 from sslkernels.train.views import Shape
 
 OUT = 64
 
 
-class BYOL(ImageMethod[Tensor]):
+class BYOL(ConvMethod[Tensor]):
     """forward: two views of each image [2, B, C, H, W] -> BYOL's loss of both predictions.
 
     Raises:
         TrainError: an option out of its range.
     """
 
-    def __init__(
-        self,
-        shape: Shape,
-        *,
-        momentum: Momentum = 0.97,
-        encoder: EncoderOption = Encoder.convnet,
-        width: Width = None,
-    ) -> None:
-        super().__init__()
+    def __init__(self, shape: Shape, *, momentum: Momentum = 0.97, **network: Any) -> None:
+        super().__init__(shape[0], **network)
         self.momentum = share("momentum", momentum)
-        self.encoder, features = small_encoder(encoder, shape[0], width)
+        features = self.features
         self.head = projection_head(features, hidden=features, out=OUT)
         self.predictor = projection_head(OUT, hidden=features, out=OUT)
         self.teacher = Teacher(self.encoder, self.head)

@@ -17,20 +17,19 @@ from torch.nn import functional as F
 from typing_extensions import Self
 
 import sslkernels
-from sslkernels.train.arguments import Encoder, EncoderOption, Width
 from sslkernels.train.errors import TrainError
 from sslkernels.train.evaluate import features
 from sslkernels.train.images import Images
 from sslkernels.train.methods import Contrastive
-from sslkernels.train.methods.image import ImageMethod
-from sslkernels.train.models import projection_head, small_encoder
+from sslkernels.train.methods.image import ConvMethod
+from sslkernels.train.models import projection_head
 from sslkernels.train.transformer import Size, Transformer
 from sslkernels.train.views import Shape, small
 
 LENGTH, WIDTH, OUT = 40, 64, 64
 
 
-class CLIP(ImageMethod[dict[str, Tensor]], Contrastive[dict[str, Tensor]]):
+class CLIP(ConvMethod[dict[str, Tensor]], Contrastive[dict[str, Tensor]]):
     """forward: one view of each image, and its label -> CLIP's loss of the images and captions.
 
     Args:
@@ -43,19 +42,11 @@ class CLIP(ImageMethod[dict[str, Tensor]], Contrastive[dict[str, Tensor]]):
     drawn = True
     texts: Tensor
 
-    def __init__(
-        self,
-        shape: Shape,
-        names: Sequence[str],
-        *,
-        encoder: EncoderOption = Encoder.convnet,
-        width: Width = None,
-    ) -> None:
-        super().__init__()
+    def __init__(self, shape: Shape, names: Sequence[str], **network: Any) -> None:
         if len(names) < 2:
             raise TrainError("the data has no classes with names, which clip makes captions of")
-        self.encoder, features = small_encoder(encoder, shape[0], width)
-        self.head = projection_head(features, hidden=features, out=OUT)
+        super().__init__(shape[0], **network)
+        self.head = projection_head(self.features, hidden=self.features, out=OUT)
         self.text = Transformer(256, Size(LENGTH, WIDTH, 1), causal=False)
         self.text_head = nn.Linear(WIDTH, OUT)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))

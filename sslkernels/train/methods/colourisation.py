@@ -7,36 +7,33 @@ where the paper has 313 of Lab.
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sslkernels.train.arguments import Encoder, EncoderOption, Width
 from sslkernels.train.errors import TrainError
 from sslkernels.train.images import Images
-from sslkernels.train.methods.image import PixelMethod
-from sslkernels.train.models import small_encoder
+from sslkernels.train.methods.image import ConvMethod, PixelMethod
 from sslkernels.train.views import Shape
 
 BINS = 8  # of either difference
 SPREAD = 0.25  # differences beyond this, of 0.5, are put in the outer bins
 
 
-class Colourisation(PixelMethod):
+class Colourisation(ConvMethod[dict[str, Tensor]], PixelMethod):
     """forward: one view of each image [1, B, 3, H, W] -> the cross entropy of its pixels' colours.
 
     Raises:
         TrainError: images without colour; an option out of its range.
     """
 
-    def __init__(
-        self, shape: Shape, *, encoder: EncoderOption = Encoder.convnet, width: Width = None
-    ) -> None:
-        super().__init__()
+    def __init__(self, shape: Shape, **network: Any) -> None:
         if shape[0] != 3:
             raise TrainError(f"images have {shape[0]} channel: colourisation wants 3, as in photos")
-        network, features = small_encoder(encoder, 1, width)
-        self.encoder = nn.Sequential(Grey(), *network)
-        self.head = nn.Conv2d(features, BINS**2, 1)
+        super().__init__(1, **network)
+        self.encoder = nn.Sequential(Grey(), *self.encoder)
+        self.head = nn.Conv2d(self.features, BINS**2, 1)
 
     def logits(self, images: Tensor) -> Tensor:
         """[B, 3, H, W] -> [B, 64, H, W]."""

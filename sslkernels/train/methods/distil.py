@@ -7,7 +7,7 @@ image's likeness to a queue of others as a larger, trained encoder does, that of
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -16,10 +16,10 @@ from torch.nn import functional as F
 
 import sslkernels
 from sslkernels.nn import MoCoQueue
-from sslkernels.train.arguments import Encoder, EncoderOption, QueueSize, at_least, positive
+from sslkernels.train.arguments import QueueSize, at_least, positive
 from sslkernels.train.errors import TrainError
-from sslkernels.train.methods.image import ImageMethod
-from sslkernels.train.models import projection_head, small_encoder
+from sslkernels.train.methods.image import ConvMethod
+from sslkernels.train.models import projection_head
 from sslkernels.train.views import Shape, small
 
 TeacherRun = Annotated[
@@ -29,7 +29,7 @@ StudentWidth = Annotated[int, typer.Option(help="Channels of the student's first
 StudentTemperature = Annotated[float, typer.Option(help="Of the student's and teacher's choice.")]
 
 
-class Distil(ImageMethod[Tensor]):
+class Distil(ConvMethod[Tensor]):
     """forward: one view of each image [1, B, C, H, W] -> the divergence of the student's likenesses
     from the teacher's.
 
@@ -43,12 +43,11 @@ class Distil(ImageMethod[Tensor]):
         shape: Shape,
         *,
         teacher: TeacherRun = None,
-        encoder: EncoderOption = Encoder.convnet,
         width: StudentWidth = 8,
         temperature: StudentTemperature = 0.1,
         queue: QueueSize = 1024,
+        **network: Any,
     ) -> None:
-        super().__init__()
         # Here, since that module knows all methods, this one among them.
         from sslkernels.train.finished import read
 
@@ -58,11 +57,11 @@ class Distil(ImageMethod[Tensor]):
         channels = run.facts["shape"][0]
         if channels != shape[0]:
             raise TrainError(f"{teacher} saw images of {channels} channels, these have {shape[0]}")
+        super().__init__(channels, width=width, **network)
         self.teacher = run.method.encoder.requires_grad_(False)
         with torch.no_grad():
             wide = self.teacher.eval()(torch.zeros(1, *shape)).shape[1]
-        self.encoder, features = small_encoder(encoder, shape[0], width)
-        self.head = projection_head(features, hidden=features, out=wide)
+        self.head = projection_head(self.features, hidden=self.features, out=wide)
         self.temperature = positive("temperature", temperature)
         self.queue = MoCoQueue(wide, at_least("queue", queue, 1))
         self.seen: list[Tensor] = []

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from sslkernels import AugmentPolicy
+from sslkernels.train.arguments import Encoder, EncoderOption, Width
 from sslkernels.train.data import Batch
 from sslkernels.train.methods import Contrastive, Method
+from sslkernels.train.models import small_encoder
 from sslkernels.train.views import Drawn, Shape, Views, plain, small
 
 if TYPE_CHECKING:
@@ -58,7 +60,29 @@ class ImageMethod(Method[Batch]):
         return {}
 
 
-class SiameseMethod(ImageMethod[Tensor], Contrastive[Tensor]):
+class ConvMethod(ImageMethod[Batch]):
+    """A method whose encoder is a network of convolutions, which the command line chooses.
+
+    A subclass hands on what it takes as `**network`: the options stand here alone.
+
+    Args:
+        channels: of the images that the encoder sees.
+
+    Attributes:
+        features: how many the encoder makes of an image, D.
+
+    Raises:
+        TrainError: width below 1.
+    """
+
+    def __init__(
+        self, channels: int, *, encoder: EncoderOption = Encoder.convnet, width: Width = None
+    ) -> None:
+        super().__init__()
+        self.encoder, self.features = small_encoder(encoder, channels, width)
+
+
+class SiameseMethod(ConvMethod[Tensor], Contrastive[Tensor]):
     """Two views of each image [2, B, C, H, W], encoded together and compared."""
 
 

@@ -8,23 +8,22 @@ of orders; here there are 2 x 2, since the images are small, and all 24 orders.
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sslkernels.train.arguments import Encoder, EncoderOption, Width
 from sslkernels.train.errors import TrainError
 from sslkernels.train.images import Images
-from sslkernels.train.methods.image import PixelMethod
-from sslkernels.train.models import small_encoder
+from sslkernels.train.methods.image import ConvMethod, PixelMethod
 from sslkernels.train.views import Shape
 
 TILES = 4
 ORDERS = torch.tensor(list(itertools.permutations(range(TILES))))
 
 
-class Jigsaw(PixelMethod):
+class Jigsaw(ConvMethod[dict[str, Tensor]], PixelMethod):
     """forward: one view of each image [1, B, C, H, W] -> the cross entropy of its tiles' order.
 
     Raises:
@@ -33,16 +32,14 @@ class Jigsaw(PixelMethod):
 
     numbers = 1  # the order
 
-    def __init__(
-        self, shape: Shape, *, encoder: EncoderOption = Encoder.convnet, width: Width = None
-    ) -> None:
-        super().__init__()
+    def __init__(self, shape: Shape, **network: Any) -> None:
         channels, *size = shape
         if min(size) < 4 or any(side % 2 for side in size):
             raise TrainError(
                 f"images are {size[0]} x {size[1]}: jigsaw wants even sides, at least 4"
             )
-        self.encoder, features = small_encoder(encoder, channels, width)
+        super().__init__(channels, **network)
+        features = self.features
         # What lies where counts: the features of the tiles side by side, not their sum.
         self.head = nn.Sequential(
             nn.Linear(TILES * features, features), nn.ReLU(), nn.Linear(features, len(ORDERS))

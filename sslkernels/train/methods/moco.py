@@ -7,28 +7,20 @@ of past batches: many negatives without a large batch.
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from sslkernels.nn import MoCoQueue
-from sslkernels.train.arguments import (
-    Encoder,
-    EncoderOption,
-    Momentum,
-    QueueSize,
-    Temperature,
-    Width,
-    at_least,
-    positive,
-    share,
-)
-from sslkernels.train.methods.image import ImageMethod
-from sslkernels.train.models import Teacher, projection_head, small_encoder
+from sslkernels.train.arguments import Momentum, QueueSize, Temperature, at_least, positive, share
+from sslkernels.train.methods.image import ConvMethod
+from sslkernels.train.models import Teacher, projection_head
 from sslkernels.train.views import Shape
 
 OUT = 64
 
 
-class MoCo(ImageMethod[Tensor]):
+class MoCo(ConvMethod[Tensor]):
     """forward: two views of each image [2, B, C, H, W] -> the loss of the first against the queue.
 
     Raises:
@@ -42,12 +34,10 @@ class MoCo(ImageMethod[Tensor]):
         temperature: Temperature = 0.2,
         momentum: Momentum = 0.97,
         queue: QueueSize = 1024,
-        encoder: EncoderOption = Encoder.convnet,
-        width: Width = None,
+        **network: Any,
     ) -> None:
-        super().__init__()
-        self.encoder, features = small_encoder(encoder, shape[0], width)
-        self.head = projection_head(features, hidden=features, out=OUT)
+        super().__init__(shape[0], **network)
+        self.head = projection_head(self.features, hidden=self.features, out=OUT)
         self.teacher = Teacher(self.encoder, self.head)
         self.momentum = share("momentum", momentum)
         positive("temperature", temperature)

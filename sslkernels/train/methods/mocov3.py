@@ -7,20 +7,14 @@ paper's encoder is a ViT; here it is the small convolutional one of all methods.
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 import sslkernels
-from sslkernels.train.arguments import (
-    Encoder,
-    EncoderOption,
-    Momentum,
-    Temperature,
-    Width,
-    positive,
-    share,
-)
+from sslkernels.train.arguments import Momentum, Temperature, positive, share
 from sslkernels.train.methods.image import SiameseMethod
-from sslkernels.train.models import Teacher, projection_head, rising, small_encoder
+from sslkernels.train.models import Teacher, projection_head, rising
 from sslkernels.train.views import Shape
 
 OUT = 64
@@ -39,13 +33,12 @@ class MoCoV3(SiameseMethod):
         *,
         temperature: Temperature = 0.2,
         momentum: Momentum = 0.97,
-        encoder: EncoderOption = Encoder.convnet,
-        width: Width = None,
+        **network: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(shape[0], **network)
         self.temperature = positive("temperature", temperature)
         self.momentum = share("momentum", momentum)
-        self.encoder, features = small_encoder(encoder, shape[0], width)
+        features = self.features
         self.head = projection_head(features, hidden=features, out=OUT)
         self.predictor = projection_head(OUT, hidden=features, out=OUT)
         self.teacher = Teacher(self.encoder, self.head)

@@ -6,36 +6,33 @@ it must be said which one each is.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sslkernels.train.arguments import Encoder, EncoderOption, Width
 from sslkernels.train.errors import TrainError
 from sslkernels.train.evaluate import features
 from sslkernels.train.images import Images
-from sslkernels.train.methods.image import PixelMethod
-from sslkernels.train.models import small_encoder
+from sslkernels.train.methods.image import ConvMethod, PixelMethod
 from sslkernels.train.views import Shape
 
 TURNS = 4
 
 
-class Rotation(PixelMethod):
+class Rotation(ConvMethod[dict[str, Tensor]], PixelMethod):
     """forward: one view of each image [1, B, C, H, W], of equal sides -> the cross entropy of 4B.
 
     Raises:
         TrainError: sides that differ; an option out of its range.
     """
 
-    def __init__(
-        self, shape: Shape, *, encoder: EncoderOption = Encoder.convnet, width: Width = None
-    ) -> None:
-        super().__init__()
+    def __init__(self, shape: Shape, **network: Any) -> None:
         if shape[1] != shape[2]:
             raise TrainError(f"images are {shape[1]} x {shape[2]}: rotation wants equal sides")
-        self.encoder, features = small_encoder(encoder, shape[0], width)
-        self.head = nn.Linear(features, TURNS)
+        super().__init__(shape[0], **network)
+        self.head = nn.Linear(self.features, TURNS)
 
     def forward(self, batch: dict[str, Tensor], /, turn: str = "loss") -> Tensor:
         rotated, truth = turned(batch["views"][0])

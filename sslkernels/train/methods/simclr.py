@@ -14,17 +14,9 @@ from torch import Tensor
 
 import sslkernels
 from sslkernels.losses.nt_xent import reference
-from sslkernels.train.arguments import (
-    Encoder,
-    EncoderOption,
-    Loss,
-    LossOption,
-    Temperature,
-    Width,
-    positive,
-)
+from sslkernels.train.arguments import Loss, LossOption, Temperature, positive
 from sslkernels.train.methods.image import SiameseMethod
-from sslkernels.train.models import projection_head, small_encoder
+from sslkernels.train.models import projection_head
 from sslkernels.train.views import Shape
 
 LOSSES: dict[str, Callable[..., Any]] = {"fused": sslkernels.nt_xent, "eager": reference}
@@ -46,13 +38,11 @@ class SimCLR(SiameseMethod):
         *,
         temperature: Temperature = 0.2,
         loss: LossOption = Loss.fused,
-        encoder: EncoderOption = Encoder.convnet,
-        width: Width = None,
+        **network: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(shape[0], **network)
         self.temperature = positive("temperature", temperature)
-        self.encoder, features = small_encoder(encoder, shape[0], width)
-        self.head = projection_head(features, hidden=features, out=64)
+        self.head = projection_head(self.features, hidden=self.features, out=64)
         self.criterion = LOSSES[loss]
 
     def encode(self, batch: Tensor) -> tuple[Tensor, Tensor]:

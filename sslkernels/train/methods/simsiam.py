@@ -6,27 +6,26 @@ gets no gradient: neither negatives nor a teacher.
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 import sslkernels
-from sslkernels.train.arguments import Encoder, EncoderOption, Width
-from sslkernels.train.methods.image import ImageMethod
-from sslkernels.train.models import projection_head, small_encoder
+from sslkernels.train.methods.image import ConvMethod
+from sslkernels.train.models import projection_head
 from sslkernels.train.views import Shape
 
 
-class SimSiam(ImageMethod[Tensor]):
+class SimSiam(ConvMethod[Tensor]):
     """forward: two views of each image [2, B, C, H, W] -> SimSiam's loss of both predictions.
 
     Raises:
         TrainError: an option out of its range.
     """
 
-    def __init__(
-        self, shape: Shape, *, encoder: EncoderOption = Encoder.convnet, width: Width = None
-    ) -> None:
-        super().__init__()
-        self.encoder, features = small_encoder(encoder, shape[0], width)
+    def __init__(self, shape: Shape, **network: Any) -> None:
+        super().__init__(shape[0], **network)
+        features = self.features
         # Normalised at its end (section 4.4): without, the outputs collapse to a point.
         self.head = nn.Sequential(
             projection_head(features, hidden=features, out=features),

@@ -13,15 +13,15 @@ from torch import Tensor
 from typing_extensions import Self
 
 import sslkernels
-from sslkernels.train.arguments import Encoder, EncoderOption, Temperature, Width, positive
+from sslkernels.train.arguments import Temperature, positive
 from sslkernels.train.errors import TrainError
 from sslkernels.train.methods import Contrastive
-from sslkernels.train.methods.image import ImageMethod
-from sslkernels.train.models import projection_head, small_encoder
+from sslkernels.train.methods.image import ConvMethod
+from sslkernels.train.models import projection_head
 from sslkernels.train.views import Shape
 
 
-class SupCon(ImageMethod[dict[str, Tensor]], Contrastive[dict[str, Tensor]]):
+class SupCon(ConvMethod[dict[str, Tensor]], Contrastive[dict[str, Tensor]]):
     """forward: two views of each image, and its label -> the supervised contrastive loss.
 
     Raises:
@@ -30,18 +30,10 @@ class SupCon(ImageMethod[dict[str, Tensor]], Contrastive[dict[str, Tensor]]):
 
     drawn = True
 
-    def __init__(
-        self,
-        shape: Shape,
-        *,
-        temperature: Temperature = 0.1,
-        encoder: EncoderOption = Encoder.convnet,
-        width: Width = None,
-    ) -> None:
-        super().__init__()
+    def __init__(self, shape: Shape, *, temperature: Temperature = 0.1, **network: Any) -> None:
+        super().__init__(shape[0], **network)
         self.temperature = positive("temperature", temperature)
-        self.encoder, features = small_encoder(encoder, shape[0], width)
-        self.head = projection_head(features, hidden=features, out=64)
+        self.head = projection_head(self.features, hidden=self.features, out=64)
 
     @classmethod
     def made_for(cls, facts: Mapping[str, Any], **options: Any) -> Self:
