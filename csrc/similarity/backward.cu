@@ -80,11 +80,15 @@ __global__ void __launch_bounds__(kThreads, 2)
         rounded[k][j] = Format<T>::packed(pairs[j % 2 * 2], pairs[j % 2 * 2 + 1]);
       }
     }
-#pragma unroll
-    for (uint32_t c = 0; c < kChunksOfSlice; ++c) {
-      if (c >= chunks) break;
+#pragma unroll 1
+    for (uint32_t chunk = 0; chunk < chunks; ++chunk) {
       stream.advance();
-      stream.add_again(sums.of[c], rounded, x.features - (first_chunk + c) * kChunk);
+      const uint32_t width = x.features - (first_chunk + chunk) * kChunk;
+      // Which registers these are must be known when the kernel is compiled.
+#pragma unroll
+      for (uint32_t c = 0; c < kChunksOfSlice; ++c) {
+        if (c == chunk) stream.add_again(sums.of[c], rounded, width);
+      }
     }
   }
   if (wanted) {

@@ -51,22 +51,30 @@ __device__ __forceinline__ uint4 piece_of(const uint16_t* from, int present) {
 template <int kRows>
 __device__ __forceinline__ void fetch(uint16_t* slot, const Matrix& from, uint32_t first_row,
                                       uint32_t first_feature) {
-  constexpr int kPieces = kChunk / kPiece;
-#pragma unroll
-  for (int i = 0; i < kRows * kPieces / kThreads; ++i) {
-    const int number = i * kThreads + int(threadIdx.x);
+  constexpr int kPieces = kChunk / kPiece, kTurns = kRows * kPieces / kThreads;
+  const auto each_piece = [&](int turn, auto&& copy) {
+    const int number = turn * kThreads + int(threadIdx.x);
     const int row = number / kPieces, piece = number % kPieces;
     const uint32_t feature = first_feature + piece * kPiece;
     const bool inside = first_row + row < from.rows && feature < from.features;
     const uint16_t* const at =
         from.values + (inside ? int64_t(first_row + row) * from.features + feature : 0);
-    uint16_t* const to = slot + slot_place(row, piece);
-    if (from.aligned) {
-      __pipeline_memcpy_async(to, at, 16, inside ? 0 : 16);
-    } else {
-      const int present = inside ? int(min(from.features - feature, uint32_t(kPiece))) : 0;
-      *reinterpret_cast<uint4*>(to) = piece_of(at, present);
+    copy(slot + slot_place(row, piece), at, inside ? from.features - feature : 0);
+  };
+  if (from.aligned) {
+#pragma unroll
+    for (int i = 0; i < kTurns; ++i) {
+      each_piece(i, [](uint16_t* to, const uint16_t* at, uint32_t left) {
+        __pipeline_memcpy_async(to, at, 16, left ? 0 : 16);
+      });
     }
+    return;
+  }
+#pragma unroll 1
+  for (int i = 0; i < kTurns; ++i) {
+    each_piece(i, [](uint16_t* to, const uint16_t* at, uint32_t left) {
+      *reinterpret_cast<uint4*>(to) = piece_of(at, int(min(left, uint32_t(kPiece))));
+    });
   }
 }
 
@@ -123,9 +131,7 @@ class ChunkStream {
         first_column_(first_column),
         tiles_(tiles),
         first_again_(first_again),
-        again_(again) {
-    fetch_next();
-  }
+        again_(again) {}
 
   // The next chunk is there when this returns, and the one after it on its way.
   __device__ __forceinline__ void advance() {
@@ -139,9 +145,11 @@ class ChunkStream {
   // The tile that chunk after chunk of both sides adds up to.
   __device__ __forceinline__ void multiply_chunks(Tile<kRowTiles>& tile) {
     tile.for_each([](float& value, int, int) { value = 0; });
-    for (uint32_t chunk = 0; chunk < x_.chunks(); ++chunk) {
+    // The first fetch of all takes a turn of its own: code of a fetch is long, and here once.
+    const bool begins = tile_ == 0 && step_ == 0;
+    for (int chunk = begins ? -1 : 0; chunk < int(x_.chunks()); ++chunk) {
       advance();
-      add_products(tile, x_.features - chunk * kChunk);
+      if (chunk >= 0) add_products(tile, x_.features - chunk * kChunk);
     }
   }
 
@@ -212,8 +220,8 @@ class ChunkStream {
   const Matrix &x_, &y_;
   uint16_t* const slots_;
   const uint32_t first_row_, first_column_, tiles_, first_again_, again_;
-  uint32_t now_x_, now_y_, next_x_, next_y_;  // from slots_ on
-  uint32_t tile_ = 0, step_ = 0;              // of the next fetch
+  uint32_t now_x_ = 0, now_y_ = 0, next_x_ = 0, next_y_ = 0;  // from slots_ on
+  uint32_t tile_ = 0, step_ = 0;                              // of the next fetch
   bool odd_ = false;
 };
 

@@ -49,10 +49,9 @@ def ptx(toolkit: cuda.Toolkit, source: Path) -> str:
 def _compiled(toolkit: cuda.Toolkit, source: Path, *options: str) -> tuple[str, str]:
     """What nvcc writes into its output, if that is text, and what it prints."""
     [number] = [x.replace(".", "") for x in toolkit.architectures]
-    kept = [x for x in flags.CUDA if x != "-lineinfo"]
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch) / "out"
-        command = [str(toolkit.nvcc), *kept, f"-arch=sm_{number}", *options]
+        command = [str(toolkit.nvcc), *flags.CUDA, f"-arch=sm_{number}", *options]
         command += [str(source), "-o", str(output)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:
