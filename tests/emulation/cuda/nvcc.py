@@ -23,6 +23,7 @@ Row = dict[str, int]
 _FRAME = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 _USED = re.compile(r"Used (\d+) registers")
 _SHARED = re.compile(r"(\d+) bytes smem")
+_INCLUDED = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 
 
 def measured(toolkit: cuda.Toolkit, source: Path) -> dict[str, Row]:
@@ -52,8 +53,7 @@ def _compiled(toolkit: cuda.Toolkit, source: Path, *options: str) -> str:
     [number] = [x.replace(".", "") for x in toolkit.architectures]
     arguments = [x for x in flags.CUDA if x != "-lineinfo"]
     arguments += [f"-arch=sm_{number}", *options]
-    seen = [source, *sorted(flags.csrc_root().rglob("*.h"))]
-    key = build.digest_of(seen, repr((toolkit.version, arguments)))
+    key = build.digest_of(_with_headers(source), repr((toolkit.version, arguments)))
     place = build.cache() / f"{source.stem}-sm_{number}-{key}.txt"
     if place.is_file():
         return place.read_text()
@@ -67,6 +67,18 @@ def _compiled(toolkit: cuda.Toolkit, source: Path, *options: str) -> str:
             output.write_text(result.stdout + result.stderr)
         output.replace(place)
     return place.read_text()
+
+
+def _with_headers(source: Path) -> list[Path]:
+    """A source, and what it and its headers include from beside them or from csrc."""
+    found = [source]
+    for path in found:
+        for name in _INCLUDED.findall(path.read_text()):
+            places = (folder / name for folder in (path.parent, flags.csrc_root()))
+            header = next(place.resolve() for place in places if place.is_file())
+            if header not in found:
+                found.append(header)
+    return found
 
 
 def _readable(mangled: str) -> str:
