@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import platform
+import re
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -53,8 +55,8 @@ def why_not() -> str:
     if platform.machine().lower() not in ("x86_64", "amd64") or platform.system() != "Linux":
         return "fibers are written for x86-64 Linux"
     try:
-        subprocess.run(["g++", "--version"], capture_output=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
+        _compiler()
+    except (OSError, RuntimeError):
         return "there is no g++"
     return ""
 
@@ -62,32 +64,31 @@ def why_not() -> str:
 def build(sources: Sequence[Path], mode: str, callers: Sequence[Path] = ()) -> Path:
     """The library of some .cu files, in `mode` "checked", "sanitized" or "plain"; kept in a cache.
 
-    `callers` are .cpp files that include torch's headers, as those that ship are compiled.
+    `callers` are .cpp files that include torch's headers, as those that ship are compiled. A
+    library is found again by what the compiler sees, wherever the sources lie.
 
     Raises RuntimeError with the compiler's output when it fails.
     """
     runtime = [HERE / "runtime" / name for name in _runtime_sources(mode)]
-    options = [*_COMMON, *_WARNINGS, "-D__CUDACC__=1", "-DEMULATED_CUDA=1"]
-    options += [f"-I{HERE / 'include'}", f"-I{CSRC}", "-include", "cuda_runtime.h"]
-    kernel = [*options, *_KERNEL[mode], "-fno-sanitize-recover=all", "-x", "c++"]
+    kernel = [*_COMMON, *_WARNINGS, *_KERNEL[mode], "-fno-sanitize-recover=all", "-x", "c++"]
+    kernel += ["-D__CUDACC__=1", "-DEMULATED_CUDA=1", "-include", "cuda_runtime.h"]
+    caller = flags.compile_flags(flags.CUDA_HOST)
+    options = repr((_compiler(), kernel, _LINK, callers and (caller, str(TORCH))))
+    kernel += [f"-I{HERE / 'include'}", f"-I{CSRC}"]
+    caller = [*caller, f"-I{CSRC}", "-isystem", str(TORCH / "include")]
+    compiled = [(x, kernel) for x in sources] + [(x, caller) for x in callers]
     support = [*_COMMON, *_RUNTIME[mode]]
-    caller = [
-        *flags.compile_flags(flags.CUDA_HOST),
-        f"-I{CSRC}",
-        "-isystem",
-        str(TORCH / "include"),
-    ]
-    parts = [*sources, *callers, *_headers(CSRC), *sorted((HERE / "runtime").iterdir())]
-    key = digest_of(parts, repr((sources, kernel, callers and (caller, torch.__version__))))
+    seen = "".join(_preprocessed(*each) for each in compiled)
+    key = digest_of(sorted((HERE / "runtime").iterdir()), options + seen)
     place = cache() / f"{sources[0].stem}-{mode}-{key}.so"
     if place.is_file():
+        place.touch()
         return place
     shared = _objects(runtime, support, mode)
     with tempfile.TemporaryDirectory(dir=place.parent) as scratch:
         objects = []
-        for number, source in enumerate((*sources, *callers)):
+        for number, (source, chosen) in enumerate(compiled):
             objects.append(f"{scratch}/{number}.o")
-            chosen = kernel if source in sources else caller
             _run("g++", *chosen, "-c", str(source), "-o", objects[-1])
         linked = Path(scratch) / place.name
         _run(
@@ -112,7 +113,8 @@ def _runtime_sources(mode: str) -> tuple[str, ...]:
 
 def _objects(sources: Sequence[Path], options: Sequence[str], mode: str) -> list[str]:
     """The runtime, compiled once for all kernels."""
-    key = digest_of([*sources, *(HERE / "runtime").glob("*.h"), *_headers(HERE)], repr(options))
+    headers = sorted(x for name in ("runtime", "include") for x in (HERE / name).rglob("*.h"))
+    key = digest_of([*sources, *headers], repr((_compiler(), options)))
     folder = cache() / f"runtime-{mode}-{key}"
     objects = [folder / f"{source.stem}.o" for source in sources]
     if not folder.is_dir():
@@ -126,9 +128,17 @@ def _objects(sources: Sequence[Path], options: Sequence[str], mode: str) -> list
     return [str(path) for path in objects]
 
 
-def _headers(include: Path) -> list[Path]:
-    folders = (include, HERE / "include")
-    return sorted(path for folder in folders for path in folder.rglob("*.h"))
+@functools.cache
+def _compiler() -> str:
+    return _run("g++", "--version")
+
+
+_FOLDER = re.compile(r'^(# \d+ ").*/', re.MULTILINE)
+
+
+def _preprocessed(source: Path, options: Sequence[str]) -> str:
+    """What the compiler sees, without the folders that it comes from."""
+    return _FOLDER.sub(r"\1", _run("g++", *options, "-E", "-fdirectives-only", str(source)))
 
 
 def digest_of(files: Sequence[Path], options: str) -> str:
@@ -139,17 +149,22 @@ def digest_of(files: Sequence[Path], options: str) -> str:
 
 
 def cache() -> Path:
-    extensions = os.environ.get("TORCH_EXTENSIONS_DIR")
+    """SSLKERNELS_EMULATION_CACHE, or where libraries are otherwise built."""
+    chosen, extensions = (
+        os.environ.get(name) for name in ("SSLKERNELS_EMULATION_CACHE", "TORCH_EXTENSIONS_DIR")
+    )
     base = Path(extensions) if extensions else Path(tempfile.gettempdir()) / "sslkernels-tests"
-    folder = base / "emulated-cuda"
+    folder = Path(chosen) if chosen else base / "emulated-cuda"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def _run(*command: str) -> None:
+def _run(*command: str) -> str:
+    """What it prints."""
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         raise RuntimeError(f"$ {' '.join(command)}\n{result.stderr}")
+    return result.stdout
 
 
 def sanitized_environment() -> dict[str, str]:

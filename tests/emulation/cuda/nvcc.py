@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from sslkernels.native import cuda, flags
+from tests.emulation.cuda import build
 
 TABLE = Path(__file__).with_name("nvcc.json")
 ARCHITECTURES = ("8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
@@ -22,11 +23,12 @@ Row = dict[str, int]
 _FRAME = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 _USED = re.compile(r"Used (\d+) registers")
 _SHARED = re.compile(r"(\d+) bytes smem")
+_INCLUDED = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 
 
 def measured(toolkit: cuda.Toolkit, source: Path) -> dict[str, Row]:
     """Each kernel of a .cu file for the toolkit's one architecture."""
-    report = _compiled(toolkit, source, "-Xptxas=-v", "-cubin")[1]
+    report = _compiled(toolkit, source, "-Xptxas=-v", "-cubin")
     rows: dict[str, Row] = {}
     for part in report.split("Compiling entry function '")[1:]:
         name = _readable(part.partition("'")[0])
@@ -43,20 +45,39 @@ def measured(toolkit: cuda.Toolkit, source: Path) -> dict[str, Row]:
 
 
 def ptx(toolkit: cuda.Toolkit, source: Path) -> str:
-    return _compiled(toolkit, source, "-ptx")[0]
+    return _compiled(toolkit, source, "-ptx")
 
 
-def _compiled(toolkit: cuda.Toolkit, source: Path, *options: str) -> tuple[str, str]:
-    """What nvcc writes into its output, if that is text, and what it prints."""
+def _compiled(toolkit: cuda.Toolkit, source: Path, *options: str) -> str:
+    """The PTX, or else what nvcc prints; kept in the cache of `build`."""
     [number] = [x.replace(".", "") for x in toolkit.architectures]
-    with tempfile.TemporaryDirectory() as scratch:
+    arguments = [*flags.CUDA, f"-arch=sm_{number}", *options]
+    key = build.digest_of(_with_headers(source), repr((toolkit.version, arguments)))
+    place = build.cache() / f"{source.stem}-sm_{number}-{key}.txt"
+    if place.is_file():
+        return place.read_text()
+    with tempfile.TemporaryDirectory(dir=place.parent) as scratch:
         output = Path(scratch) / "out"
-        command = [str(toolkit.nvcc), *flags.CUDA, f"-arch=sm_{number}", *options]
-        command += [str(source), "-o", str(output)]
+        command = [str(toolkit.nvcc), *arguments, str(source), "-o", str(output)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:
             raise RuntimeError(f"$ {' '.join(command)}\n{result.stdout}{result.stderr}")
-        return output.read_text(errors="replace"), result.stdout + result.stderr
+        if "-ptx" not in options:
+            output.write_text(result.stdout + result.stderr)
+        output.replace(place)
+    return place.read_text()
+
+
+def _with_headers(source: Path) -> list[Path]:
+    """A source, and what it and its headers include from beside them or from csrc."""
+    found = [source]
+    for path in found:
+        for name in _INCLUDED.findall(path.read_text()):
+            places = (folder / name for folder in (path.parent, flags.csrc_root()))
+            header = next(place.resolve() for place in places if place.is_file())
+            if header not in found:
+                found.append(header)
+    return found
 
 
 def _readable(mangled: str) -> str:

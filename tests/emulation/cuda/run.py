@@ -120,7 +120,9 @@ def _source_place(library: Path, offset: int) -> tuple[str, int]:
     command = ["addr2line", "-i", "-e", str(library), hex(offset)]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     places = [line.split(" ")[0].rpartition(":") for line in result.stdout.splitlines()]
-    own = [place for place in places if not place[0].startswith(("/usr", str(build.HERE / "inc")))]
+    # The library may have been compiled in another checkout.
+    emulator = "/emulation/cuda/include/"
+    own = [x for x in places if emulator not in x[0] and not x[0].startswith("/usr/")]
     file, _, line = (own or places)[0]
     return Path(file).name, int(line) if line.isdigit() else 0
 

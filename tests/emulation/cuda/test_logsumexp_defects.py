@@ -1,5 +1,5 @@
 """The barriers, waits and bounds of the engine's kernels are needed: without any of them something
-is found. Each takes a compilation: `-m ladder`, by hand."""
+is found. Each takes a compilation: `-m ladder`."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def test_rows_against_themselves():
     assert_close(merged(partial, 3, 2), arguments)
 
 
-@pytest.mark.ladder  # by hand: nvcc takes its time
+@pytest.mark.ladder  # nvcc takes its time
 @pytest.mark.parametrize("side", range(3))
 @pytest.mark.parametrize("d", [40, 300])
 def test_gradients(side, d):

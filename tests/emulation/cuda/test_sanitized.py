@@ -29,7 +29,6 @@ sys.exit(pytest.main([*options, *sys.argv[1:]]))
     [
         pytest.param("test_mask_tokens.py", marks=pytest.mark.slow),
         pytest.param("test_augment.py", marks=pytest.mark.slow),
-        # By hand, for their minutes.
         pytest.param("test_augment_backward.py", marks=pytest.mark.ladder),
         pytest.param("test_logsumexp.py", marks=pytest.mark.ladder),
     ],

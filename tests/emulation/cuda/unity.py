@@ -21,8 +21,9 @@ def source_of(sources: Sequence[Path]) -> Path:
     for source in sources:
         lines.append(f'namespace in_{source.stem} {{\n#include "{source}"\n}}')
     text = "\n".join(lines) + "\n"
-    path = build.cache() / f"unity-{build.digest_of(sources, text)}.cu"
+    path = build.cache() / f"unity-{build.digest_of(sources, text)}" / "unity.cu"
     if not path.is_file():
+        path.parent.mkdir(exist_ok=True)
         aside = path.with_suffix(f".{id(path)}.tmp")
         aside.write_text(text)
         aside.replace(path)

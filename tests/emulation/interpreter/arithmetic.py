@@ -51,7 +51,7 @@ def install() -> None:
 
 
 def _is_bfloat16(handle: Handle) -> bool:
-    return handle.dtype.scalar == tl.bfloat16
+    return handle.dtype.scalar.name == "bf16"
 
 
 def _float32(handle: Handle) -> Handle:
