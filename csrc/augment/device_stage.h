@@ -69,8 +69,8 @@ class StagedRows {
 
  private:
   static constexpr int kSector = 32, kChunk = 16;
-  static constexpr int kNarrow =
-      512;  // bytes: of wider rows no more than one sector in 17 is shared
+  // Bytes. Of wider rows no more than one sector in 17 is shared.
+  static constexpr int kNarrow = 512;
 
   // At most so many bytes have the sectors that hold some.
   static __device__ int in_sectors(int bytes) {
