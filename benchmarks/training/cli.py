@@ -22,17 +22,22 @@ def add_to(app: typer.Typer, screen: Console) -> None:
     @app.command()
     @one_line_errors
     def training(
-        method: Annotated[str, typer.Argument(help="simclr or bert.")],
+        method: Annotated[
+            str,
+            typer.Argument(
+                help="simclr or bert, against scripts of other packages; or any other method of "
+                "`sslkernels train`, against itself with dense losses and torchvision's views."
+            ),
+        ],
         data: Annotated[
             str | None,
-            typer.Option(
-                help="As of `sslkernels train`; Fashion-MNIST, Python's library when left out."
-            ),
+            typer.Option(help="As of `sslkernels train`; for simclr Fashion-MNIST when left out."),
         ] = None,
         batch_size: Annotated[
-            int | None, typer.Option(help="Images, or rows of tokens; 512 and 32 when left out.")
+            int | None,
+            typer.Option(help="Examples; 512 (simclr), 32 (bert), the method's when left out."),
         ] = None,
-        workers: Annotated[int, typer.Option(help="Of the rivals' DataLoader.")] = 2,
+        workers: Annotated[int, typer.Option(help="Of the DataLoader of simclr's rivals.")] = 2,
         precision: Annotated[str, typer.Option(help="float32, or bf16 by autocast.")] = "float32",
         steps: Annotated[int, typer.Option(help="Of each script in a round.")] = 8,
         rounds: Annotated[int, typer.Option(help="After one that does not count.")] = 5,
@@ -47,12 +52,10 @@ def add_to(app: typer.Typer, screen: Console) -> None:
         except ModuleNotFoundError as error:
             raise _missing(error) from None
 
-        if method not in command.DEFAULT_BATCH:
-            raise InputError(f"METHOD: got {method!r}, wanted {' or '.join(command.DEFAULT_BATCH)}")
         table = command.run(
             method,
             data,
-            batch=command.DEFAULT_BATCH[method] if batch_size is None else batch_size,
+            batch=batch_size,
             workers=workers,
             precision=precision,
             steps=steps,

@@ -13,13 +13,16 @@ from rich.table import Table
 from benchmarks import environment, text
 from benchmarks.errors import InputError
 from benchmarks.results import write_atomically
-from benchmarks.training import bert, simclr
+from benchmarks.training import bert, simclr, trainer
 from benchmarks.training.measure import Script, Trained, measure
 from benchmarks.training.phases import PHASES
 from sslkernels.train import images
 from sslkernels.train.errors import TrainError
+from sslkernels.train.options import RunOptions
+from sslkernels.train.registry import METHODS
 from sslkernels.train.text import corpus, tokens
 
+# Of methods with a script of their own, and rivals from other packages.
 ITEMS = {"simclr": "images", "bert": "tokens"}
 DEFAULT_BATCH = {"simclr": 512, "bert": 32}
 VOCABULARY, LENGTH = 16384, 128
@@ -34,6 +37,8 @@ def scripts(
         InputError: the data is not there, smaller than a batch, or not what the method takes.
     """
     try:
+        if method not in DEFAULT_BATCH:
+            return trainer.scripts(method, data, batch=batch, precision=precision)
         if method == "bert":
             found = tokens.load(data or corpus.STDLIB, 8.0, VOCABULARY, resume_from=None)
             rows = torch.cat(found.train)
@@ -57,11 +62,17 @@ def scripts(
     return simclr.scripts(pictures, batch=batch, workers=workers, precision=precision)
 
 
+def default_batch(method: str) -> int:
+    """Examples in a step: of the script, else of `sslkernels train`."""
+    shared: int = METHODS[method].method.defaults.get("batch_size", RunOptions.batch_size)
+    return DEFAULT_BATCH.get(method, shared)
+
+
 def run(
     method: str,
     data: str | None,
     *,
-    batch: int,
+    batch: int | None,
     workers: int,
     precision: str,
     steps: int,
@@ -71,6 +82,9 @@ def run(
     report: Callable[[str], None],
 ) -> Table:
     """Measure, write `out` and a page of the same name beside it; the table that the page has."""
+    if method not in METHODS:
+        raise InputError(f"METHOD: got {method!r}, wanted one of {', '.join(METHODS)}")
+    batch = default_batch(method) if batch is None else batch
     for name, value in (("batch-size", batch), ("steps", steps), ("rounds", rounds)):
         if value < 1:
             raise InputError(f"--{name}: must be at least 1, got {value}")
@@ -89,7 +103,7 @@ def run(
     title = f"{method}, batch {batch}, {precision}, {where.threads} threads"
     measured = {
         "title": title,
-        "unit": f"{ITEMS[method]} a second",
+        "unit": f"{_unit(method)} a second",
         "environment": dataclasses.asdict(where),
         "scripts": [dataclasses.asdict(one) for one in found],
     }
@@ -124,8 +138,12 @@ def page(title: str, method: str, found: Sequence[Trained], cpu: str) -> str:
     return "\n".join(lines)
 
 
+def _unit(method: str) -> str:
+    return ITEMS.get(method, "examples")
+
+
 def _columns(method: str) -> list[str]:
-    return ["script", f"{ITEMS[method]} / s", "ours / this", *(f"{one}, ms" for one in PHASES)]
+    return ["script", f"{_unit(method)} / s", "ours / this", *(f"{one}, ms" for one in PHASES)]
 
 
 def _rows(found: Sequence[Trained]) -> list[list[str]]:

@@ -39,10 +39,11 @@ def step(
     with clock.phase(ENCODER):
         optimizer.zero_grad()
         outputs = encode()
-    leaves = [x.detach().requires_grad_() for x in outputs]
+    leaves = [x.detach().requires_grad_(x.requires_grad) for x in outputs]
     with clock.phase(LOSS):
         loss(*leaves).backward()
     with clock.phase(ENCODER):
-        torch.autograd.backward(outputs, [x.grad for x in leaves])
+        told = [(x, y.grad) for x, y in zip(outputs, leaves, strict=True) if y.grad is not None]
+        torch.autograd.backward([x for x, _ in told], [gradient for _, gradient in told])
     with clock.phase(OPTIMIZER):
         optimizer.step()

@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 import sslkernels
 from benchmarks import cli
 from benchmarks.linear_cross_entropy import dense, dense_gathered
-from benchmarks.training import bert, simclr
+from benchmarks.training import bert, simclr, trainer
 from benchmarks.training.measure import Script, measure
 from benchmarks.training.phases import DATA, PHASES, Clock, step
+from sslkernels.train.registry import METHODS
 from sslkernels.train.transformer import Size
 
 
@@ -92,6 +93,36 @@ def test_maskings_follow_the_rule(masking: bert.Masking) -> None:
     assert abs((masked[chosen] == bert.MASK).double().mean() - 0.8) < 0.06
 
 
+def of_trainer(method: str) -> list[Script]:
+    small = dict(METHODS[method].family.smoke)
+    for name in ("epochs", "batch_size"):
+        small.pop(name, None)
+    return trainer.scripts(method, None, batch=16, precision="float32", **small)
+
+
+@pytest.mark.parametrize("method", ["gpt", "two-tower"])
+def test_dense_losses_train_the_same_network(method: str) -> None:
+    gradients = []
+    for script in of_trainer(method):
+        assert isinstance(script, trainer.OfTrainer)
+        script.run(1, Clock())
+        found = {name: p.grad for name, p in script.trainer.method.named_parameters()}
+        gradients.append({name: x for name, x in found.items() if x is not None})
+    ours, theirs = gradients
+    assert ours.keys() == theirs.keys()
+    for name, gradient in ours.items():
+        assert gradient.abs().max() > 0, name
+        torch.testing.assert_close(gradient, theirs[name], rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["moco", "gan"])  # a teacher, and two turns
+def test_any_method_has_phases(method: str) -> None:
+    for script in of_trainer(method):
+        clock = Clock()
+        script.run(1, clock)
+        assert all(clock.seconds[phase] > 0 for phase in PHASES)
+
+
 def test_ratios_are_ours_over_theirs() -> None:
     class Counting(Script):
         def __init__(self, name: str, items: int) -> None:
@@ -123,7 +154,9 @@ def test_command_writes_results_and_a_page(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("mae", "METHOD: got 'mae'"),
+        ("nothing", "METHOD: got 'nothing'"),
+        ("distil --data digits", "distil wants --teacher"),
+        ("moco --data digits --batch-size 5000", "--batch-size: 5000 is more than"),
         ("simclr --data digits --batch-size 5000", "--batch-size: 5000 is more than"),
         ("simclr --data digits --steps 0", "--steps: must be at least 1"),
         ("bert --precision int8", "--precision: got 'int8'"),
