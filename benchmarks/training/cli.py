@@ -39,6 +39,9 @@ def add_to(app: typer.Typer, screen: Console) -> None:
         ] = None,
         workers: Annotated[int, typer.Option(help="Of the DataLoader of simclr's rivals.")] = 2,
         precision: Annotated[str, typer.Option(help="float32, or bf16 by autocast.")] = "float32",
+        teacher: Annotated[
+            Path | None, typer.Option(help="As of `sslkernels train distil`, of that alone.")
+        ] = None,
         steps: Annotated[int, typer.Option(help="Of each script in a round.")] = 8,
         rounds: Annotated[int, typer.Option(help="After one that does not count.")] = 5,
         threads: Annotated[
@@ -58,6 +61,7 @@ def add_to(app: typer.Typer, screen: Console) -> None:
             batch=batch_size,
             workers=workers,
             precision=precision,
+            teacher=teacher,
             steps=steps,
             rounds=rounds,
             threads=threads,

@@ -29,7 +29,13 @@ VOCABULARY, LENGTH = 16384, 128
 
 
 def scripts(
-    method: str, data: str | None, *, batch: int, workers: int, precision: str
+    method: str,
+    data: str | None,
+    *,
+    batch: int,
+    workers: int,
+    precision: str,
+    teacher: Path | None = None,
 ) -> list[Script]:
     """Ours and its rivals.
 
@@ -38,7 +44,8 @@ def scripts(
     """
     try:
         if method not in DEFAULT_BATCH:
-            return trainer.scripts(method, data, batch=batch, precision=precision)
+            own = {"teacher": teacher} if method == "distil" else {}
+            return trainer.scripts(method, data, batch=batch, precision=precision, own=own)
         if method == "bert":
             found = tokens.load(data or corpus.STDLIB, 8.0, VOCABULARY, resume_from=None)
             rows = torch.cat(found.train)
@@ -75,6 +82,7 @@ def run(
     batch: int | None,
     workers: int,
     precision: str,
+    teacher: Path | None,
     steps: int,
     rounds: int,
     threads: int | None,
@@ -92,10 +100,14 @@ def run(
         raise InputError(f"--workers: must not be negative, got {workers}")
     if precision not in ("float32", "bf16"):
         raise InputError(f"--precision: got {precision!r}, wanted float32 or bf16")
+    if teacher is not None and method != "distil":
+        raise InputError(f"--teacher: of distil, {method} has none")
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
-        contenders = scripts(method, data, batch=batch, workers=workers, precision=precision)
+        contenders = scripts(
+            method, data, batch=batch, workers=workers, precision=precision, teacher=teacher
+        )
         where = environment.collect(torch.get_num_threads())
         found = measure(contenders, steps=steps, rounds=rounds, report=report)
     finally:
@@ -130,9 +142,7 @@ def page(title: str, method: str, found: Sequence[Trained], cpu: str) -> str:
         f"Whole training steps on {cpu}. Each round has some steps of every script, in a random "
         "order; ratios are medians of the rounds' own, with their 95 % interval.",
         "",
-        "| " + " | ".join(_columns(method)) + " |",
-        "|" + "---|" * len(_columns(method)),
-        *("| " + " | ".join(row) + " |" for row in _rows(found)),
+        text.markdown_table(_columns(method), _rows(found)),
         "",
     ]
     return "\n".join(lines)

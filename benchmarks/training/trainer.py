@@ -4,7 +4,7 @@ compute them, and torchvision's views."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -15,7 +15,6 @@ import sslkernels
 from benchmarks.training.measure import Script
 from benchmarks.training.phases import DATA, Clock, step
 from sslkernels.train.engine import Engine
-from sslkernels.train.errors import TrainError
 from sslkernels.train.loop import Trainer
 from sslkernels.train.methods import Contrastive
 from sslkernels.train.options import ImageOptions, Precision, RunOptions
@@ -32,8 +31,9 @@ class OfTrainer(Script):
 
     Args:
         name: as reports show it.
-        entry: which method, with its own options as they are by default.
+        entry: which method.
         options: those of its family.
+        own: its own options, where they are not as by default.
         inside: what the steps run in, with the making of their batches.
 
     Raises:
@@ -45,16 +45,12 @@ class OfTrainer(Script):
         name: str,
         entry: Entry,
         options: RunOptions,
+        own: Mapping[str, Any] | None = None,
         inside: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         torch.manual_seed(options.seed)
-        own = {key: parameter.default for key, parameter in entry.own.items()}
+        own = {key: parameter.default for key, parameter in entry.own.items()} | dict(own or {})
         task = entry.family.build(entry.method, options, own)
-        if options.batch_size > len(task.data):
-            raise TrainError(
-                f"--batch-size: {options.batch_size} is more than the {len(task.data)} training "
-                f"{task.data.unit} there are"
-            )
         settings = make_settings(entry.name, options, own)
         self.name, self.items, self.inside = name, settings.batch_size, inside
         self.half = settings.precision == Precision.bf16.value
@@ -94,11 +90,17 @@ class OfTrainer(Script):
 
 
 def scripts(
-    method: str, data: str | None, *, batch: int, precision: str, **more: Any
+    method: str,
+    data: str | None,
+    *,
+    batch: int,
+    precision: str,
+    own: Mapping[str, Any] | None = None,
+    **more: Any,
 ) -> list[Script]:
     """Ours and its rival; the method's own data where none is named.
 
-    more: further options of the method's family.
+    own: options of the method alone; more: of its family.
     """
     entry = METHODS[method]
     given: dict[str, Any] = dict(entry.method.defaults) | more
@@ -114,4 +116,7 @@ def scripts(
     def dense() -> AbstractContextManager[Any]:
         return sslkernels.backend("reference")
 
-    return [OfTrainer("sslkernels", entry, options), OfTrainer(rival, entry, other, dense)]
+    return [
+        OfTrainer("sslkernels", entry, options, own),
+        OfTrainer(rival, entry, other, own, dense),
+    ]

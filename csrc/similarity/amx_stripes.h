@@ -13,11 +13,11 @@
 namespace sslk::amx {
 
 // Groups of 32 rows in a stripe. With more, a pair of wide rows leaves the second-level cache.
+constexpr int64_t kMostGroups = 12;
 inline int64_t groups_in_stripe(int64_t rows) {
   if (rows <= 1024) return 4;
-  return rows < 4096 ? 8 : 12;
+  return rows < 4096 ? 8 : kMostGroups;
 }
-constexpr int64_t kMostGroups = 12;
 
 // What all workers see of a problem whose scores are made of Parts bfloat16 parts of Z, or of
 // digits in place of three; the weights W and the values Z that they multiply have ValueParts. The

@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from sslkernels.train.errors import TrainError
 from sslkernels.train.seeds import fold
 
 Batch = TypeVar("Batch", Tensor, dict[str, Tensor])
@@ -27,6 +28,15 @@ class Examples(Protocol[_Batch]):
         The same index and epoch give the same example, whatever else is in the batch.
         """
         ...
+
+
+def steps_per_epoch(data: Examples[Batch], batch_size: int) -> int:
+    """Raises TrainError when there are fewer examples than a batch."""
+    if batch_size > len(data):
+        raise TrainError(
+            f"batch size is {batch_size}, but there are {len(data)} training {data.unit}"
+        )
+    return len(data) // batch_size
 
 
 def batches(count: int, batch_size: int, seed: int, epoch: int) -> Iterator[Tensor]:

@@ -17,7 +17,7 @@ from torch import nn
 from sslkernels.random_state import RandomState
 from sslkernels.train import checkpoint, optimizers, trackers
 from sslkernels.train.checkpoint import Checkpoint
-from sslkernels.train.data import Batch, Examples, batches
+from sslkernels.train.data import Batch, Examples, batches, steps_per_epoch
 from sslkernels.train.engine import Engine, await_main
 from sslkernels.train.errors import DivergedError, TrainError
 from sslkernels.train.logging import RunLog, Step
@@ -77,7 +77,7 @@ class Trainer(Generic[Batch]):
     def feed(self, data: Examples[Batch], workers: int) -> Generator[list[Batch], None, None]:
         """What `take_step` takes, from this step to the last."""
         size, seed = self.settings.batch_size, self.settings.seed
-        done, within = divmod(self.step, len(data) // size)
+        done, within = divmod(self.step, steps_per_epoch(data, size))
         order = (
             (epoch, index)
             for epoch in range(done, self.settings.epochs)
@@ -159,13 +159,9 @@ def fit(
         DivergedError: the loss or its gradient is not finite; the last checkpoint is kept.
     """
     manner = manner or Manner()
-    if settings.batch_size > len(data):
-        raise TrainError(
-            f"batch size is {settings.batch_size}, but there are {len(data)} training {data.unit}"
-        )
+    total = settings.epochs * steps_per_epoch(data, settings.batch_size)
     engine = Engine(method, settings, compiled=manner.compiled, channels_last=manner.channels_last)
-    per_epoch = len(data) // settings.batch_size
-    trainer = Trainer(engine, settings, settings.epochs * per_epoch)
+    trainer = Trainer(engine, settings, total)
     path = out / CHECKPOINT
     if resume:
         trainer.load(path)
@@ -209,7 +205,7 @@ def _train(
     """From the trainer's step to the last; a process without a log neither writes nor measures."""
     await_main(trainer.engine.accelerator, "log")
     settings = trainer.settings
-    per_epoch = len(data) // settings.batch_size
+    per_epoch = steps_per_epoch(data, settings.batch_size)
     saved, start = time.monotonic(), time.perf_counter()
     with closing(trainer.feed(data, manner.workers)) as feed:
         for parts in feed:

@@ -18,6 +18,7 @@ from benchmarks.training import bert, simclr, trainer
 from benchmarks.training.measure import Script, measure
 from benchmarks.training.phases import DATA, PHASES, Clock, step
 from sslkernels.train.registry import METHODS
+from sslkernels.train.run import pretrain
 from sslkernels.train.transformer import Size
 
 
@@ -151,13 +152,30 @@ def test_command_writes_results_and_a_page(tmp_path: Path) -> None:
     assert all(f"| {name} |" in page for name in names)
 
 
+def test_a_student_has_the_teacher_that_is_named(tmp_path: Path) -> None:
+    teacher, out = tmp_path / "teacher", tmp_path / "training.json"
+    entry = METHODS["simclr"]
+    options = entry.family.options(data="digits", smoke=True, out=teacher)
+    pretrain(entry, options, {name: x.default for name, x in entry.own.items()})
+    arguments = "training distil --data digits --batch-size 16 --steps 1 --rounds 1 --threads 1"
+    done = CliRunner().invoke(
+        cli.app, [*arguments.split(), "--teacher", str(teacher), "--out", str(out)]
+    )
+    assert done.exit_code == 0, done.output
+    measured = json.loads(out.read_text())
+    names = [one["name"] for one in measured["scripts"]]
+    assert names == ["sslkernels", "torchvision and dense losses"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ("nothing", "METHOD: got 'nothing'"),
         ("distil --data digits", "distil wants --teacher"),
-        ("moco --data digits --batch-size 5000", "--batch-size: 5000 is more than"),
+        ("moco --data digits --batch-size 5000", "batch size is 5000, but there are"),
         ("simclr --data digits --batch-size 5000", "--batch-size: 5000 is more than"),
+        ("moco --data digits --teacher nowhere", "--teacher: of distil, moco has none"),
+        ("distil --data digits --teacher nowhere", "nowhere"),
         ("simclr --data digits --steps 0", "--steps: must be at least 1"),
         ("bert --precision int8", "--precision: got 'int8'"),
         ("simclr --data nowhere", "nowhere"),
