@@ -34,8 +34,9 @@ def unit_rows(x: Tensor) -> Tensor:
     if not backends.runs_native("unit_rows", x):
         with torch.autocast(x.device.type, enabled=False):
             return F.normalize(x.to(accumulate_dtype(x.dtype)), dim=-1).to(x.dtype)
-    rows = x.reshape(-1, x.shape[-1]).contiguous()
-    return apply(_UnitRows, rows)[0].reshape(x.shape)
+    if x.dim() != 2:  # a view of a matrix as itself would be a node of the graph, too
+        return unit_rows(x.reshape(-1, x.shape[-1])).reshape(x.shape)
+    return apply(_UnitRows, x.contiguous())[0]
 
 
 class _UnitRows(Function):
