@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 import sslkernels
 from sslkernels import distributed
-from tests.distributed.spawn import outcome, spawn
+from tests.distributed.spawn import outcome, spawn_once
 
 WORLD = 3
 
@@ -93,7 +93,7 @@ def fail(message):
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    return spawn(worker, WORLD, tmp_path_factory.mktemp("ranks"))
+    return spawn_once(worker, WORLD, tmp_path_factory)
 
 
 @pytest.mark.parametrize(

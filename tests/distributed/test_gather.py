@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sslkernels.distributed import Shares, gather_rows, sum_over_ranks
 from sslkernels.distributed.rounds import round_trip
-from tests.distributed.spawn import spawn
+from tests.distributed.spawn import spawn_once
 
 COUNTS = {"even": (3, 3, 3), "uneven": (4, 1, 2), "one without rows": (4, 0, 2)}
 WIDTH = 5
@@ -70,7 +70,7 @@ def trip(shares: Shares, x: Tensor) -> dict:
 
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory):
-    return spawn(worker, 3, tmp_path_factory.mktemp("ranks"))
+    return spawn_once(worker, 3, tmp_path_factory)
 
 
 @pytest.fixture(params=COUNTS)

@@ -22,7 +22,7 @@ from tests.distributed.heads import (
     joint,
     upstream,
 )
-from tests.distributed.spawn import spawn
+from tests.distributed.spawn import spawn_once
 
 CASES = [(name, exchange) for name, head in HEADS.items() for exchange in head.exchanges]
 MEAN = [(name, exchange) for name, exchange in CASES if HEADS[name].reduction == "mean"]
@@ -97,7 +97,7 @@ def in_ddp(loss_of, x):
 
 @pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
 def ranks(request, tmp_path_factory):
-    return spawn(worker, request.param, tmp_path_factory.mktemp("ranks"))
+    return spawn_once(worker, request.param, tmp_path_factory)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 import sslkernels
 from sslkernels.losses import nt_xent as nt_xent_module
 from tests import rounding
-from tests.distributed.spawn import spawn
+from tests.distributed.spawn import spawn_once
 
 FEATURES, WIDTH = 12, 8
 CASES = {
@@ -100,7 +100,7 @@ def compiled(rank: int) -> list[Tensor]:
 
 @pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
 def ranks(request, tmp_path_factory):
-    return spawn(worker, request.param, tmp_path_factory.mktemp("ranks"))
+    return spawn_once(worker, request.param, tmp_path_factory)
 
 
 def joint_inputs(world: int, uneven: bool) -> tuple[Tensor, Tensor]:
