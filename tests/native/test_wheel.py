@@ -69,9 +69,15 @@ def test_wheel_built_where_torch_is(checkout: Path, tmp_path: Path) -> None:
     assert library.name in names
 
 
-def test_wheel_of_sources_alone(checkout: Path, tmp_path: Path) -> None:
+def test_wheel_of_sources_alone(checkout: Path, tmp_path: Path, compiler_script) -> None:
     wheel = make_wheel(checkout, tmp_path, CXX="no-such-compiler")
     assert wheel.name.endswith("-py3-none-any.whl")
-    library, origin = load_from(wheel, tmp_path)
+    folder = "sslkernels/csrc/"
+    names = [name for name in zipfile.ZipFile(wheel).namelist() if name.startswith(folder)]
+    sources = [path for path in (checkout / "csrc").rglob("*") if path.is_file()]
+    assert sorted(names) == sorted(f"{folder}{x.relative_to(checkout / 'csrc')}" for x in sources)
+    # That it compiles is the question here, not how fast its code is.
+    hurried = compiler_script('argv.append("-O1")\n')
+    library, origin = load_from(wheel, tmp_path, CXX=str(hurried))
     assert origin.startswith("compiled now")
     assert library.is_relative_to(tmp_path / "cache")
