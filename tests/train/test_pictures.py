@@ -102,3 +102,14 @@ def test_a_run_says_what_it_skipped_and_strict_stops_it(folder, tmp_path):
     result = train("simclr", "--out", tmp_path / "other", *arguments, "--strict")
     assert result.exit_code == 2 and "torn.png" in result.output
     assert not (tmp_path / "other").exists()
+
+
+def test_a_run_without_classes_says_that_nothing_is_measured(folder, tmp_path):
+    arguments = ("--data", folder / "red", "--batch-size", 8, "--epochs", 1)
+    result = train("simclr", "--out", tmp_path / "run", *arguments)
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith("fewer than two classes: neither kNN accuracy nor")
+    summary = (tmp_path / "run" / "summary.md").read_text()
+    for text in (result.output, summary):
+        assert "untrained" not in text and "Accuracy on" not in text
+    assert "\n\n1 steps, the last with loss" in summary
