@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import io
+import itertools
 
 import pytest
 import torch
 from rich.console import Console
+from torch._subclasses.fake_tensor import FakeTensorMode
 from typer.testing import CliRunner
 
-from sslkernels import selfcheck
+from sslkernels import backends, selfcheck
 from sslkernels.__main__ import app
 from sslkernels.selfcheck import Availability, Case, Result, check
 
@@ -61,6 +64,35 @@ def test_wrong_operator_fails(wrong, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "4 of 8 checks failed" in report
 
 
+def test_dtypes_that_an_implementation_lacks_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Triton's kernels lack float64."""
+    why_not = backends.why_not
+
+    def no_float64(op: str, name: str, tensor: torch.Tensor) -> str:
+        lacks = name == "chunked" and tensor.dtype is torch.float64
+        return "not float64" if lacks else why_not(op, name, tensor)
+
+    monkeypatch.setattr(backends, "why_not", no_float64)
+    monkeypatch.setattr(selfcheck, "CASES", selfcheck.CASES[:1])
+    monkeypatch.setattr(selfcheck, "devices", lambda: [CPU])
+    console = Console(file=io.StringIO(), width=100)
+    assert selfcheck.run(console), console.file.getvalue()
+    [row] = [x for x in console.file.getvalue().splitlines() if "chunked" in x and "e-" in x]
+    assert [cell.strip() for cell in row.split("\u2502")][4] == "-"
+
+
+def test_a_wrong_mask_fails() -> None:
+    [case] = [case for case in selfcheck.CASES if case.op == "mask_tokens"]
+
+    def wrong(x: torch.Tensor) -> torch.Tensor:
+        value = case.call(x)
+        return torch.cat([value[:1], case.call(x.flip(0))[1:]])
+
+    assert check(case, "chunked", CPU, torch.bfloat16).passed
+    broken = Case(case.op, wrong, case.definition, case.shapes)
+    assert not check(broken, "chunked", CPU, torch.float64).passed
+
+
 def test_raising_operator_is_reported_and_the_rest_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -107,3 +139,31 @@ def test_train_takes_its_own_options() -> None:
     result = CliRunner().invoke(app, ["train", "simclr", "--help"])
     assert result.exit_code == 0
     assert "--temperature" in result.output
+
+
+@pytest.mark.parametrize("name", ["triton", "cuda", "chunked"])
+def test_on_a_gpu_what_is_available_takes_the_calls(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a GPU: tensors that have a device and no content."""
+    if name == "triton":
+        pytest.importorskip("triton")
+        importlib.import_module("sslkernels.augment.triton.operators")  # computes constants
+    monkeypatch.setattr(backends, "_card_problem", lambda card: "")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: None)
+    monkeypatch.setattr(backends.native, "load_cuda", lambda: None)
+    caches = (backends._prepare_triton, backends._prepare_cuda)
+    for cache in caches:
+        cache.cache_clear()
+    ran = set()
+    with FakeTensorMode():
+        for case, dtype in itertools.product(selfcheck.CASES, selfcheck.TOLERANCE):
+            if case.why_not(name, torch.device("cuda"), dtype):
+                continue
+            with backends.backend(name):
+                inputs = [torch.randn(shape, device="cuda").to(dtype) for shape in case.shapes]
+                assert case.call(*(x.requires_grad_() for x in inputs)).is_cuda
+            ran.add(case.op)
+    for cache in caches:
+        cache.cache_clear()
+    assert {"nt_xent", "augment", "mask_tokens"} <= ran

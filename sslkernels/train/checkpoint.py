@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 
 from sslkernels.train.errors import TrainError
+from sslkernels.train.replacing import replacing
 
 TAG = "sslkernels_checkpoint"
 VERSION = 2
@@ -28,24 +28,15 @@ class Checkpoint:
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write to a temporary file, then rename it over the old one."""
+    """Write it in place of an older one, which stays whole until then.
+
+    Raises:
+        TrainError: it cannot be written, as on a full disk.
+    """
     # Not dataclasses.asdict: it would copy every tensor.
     state = {field.name: getattr(checkpoint, field.name) for field in fields(Checkpoint)}
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            torch.save({TAG: VERSION, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    # torch.save reports a full disk as RuntimeError.
-    except (OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise TrainError(
-            f"cannot save {path} (an older one there stays whole): {reason}"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as file:
+        torch.save({TAG: VERSION, **state}, file)
 
 
 def read(path: Path) -> Checkpoint:

@@ -62,8 +62,8 @@ def decode(path: Path, size: int, open_image: Callable[[Path], Any]) -> Tensor |
     """The square in its middle, resized: uint8 [C, size, size]; or why it cannot be read."""
     try:
         with open_image(path) as opened:
-            grey = opened.mode in ("1", "L", "LA", "I", "I;16", "F")
-            image = opened.convert("L" if grey else "RGB")
+            small = of_bytes(opened)
+            image = small.convert("L" if small.mode in ("1", "L", "LA") else "RGB")
         side = min(image.size)
         left, top = ((length - side) // 2 for length in image.size)
         box = (left, top, left + side, top + side)
@@ -75,3 +75,17 @@ def decode(path: Path, size: int, open_image: Callable[[Path], Any]) -> Tensor |
         reason = str(error).splitlines()[0] if str(error) else ""
         known = not reason or str(path) in reason  # the message names the path itself
         return type(error).__name__ if known else f"{type(error).__name__}: {reason}"
+
+
+def of_bytes(image: Any) -> Any:
+    """Grey samples of 16 bits as bytes: Pillow would cut them off at 255. Others as they are.
+
+    Raises:
+        ValueError: numbers that may mean anything.
+    """
+    if not image.mode.startswith(("I", "F")):
+        return image
+    low, high = image.getextrema()
+    if image.mode == "F" or low < 0 or high >= 2**16:
+        raise ValueError(f"numbers from {low:g} to {high:g}, whose brightness is not known")
+    return image.convert("I").point(lambda sample: sample * (1 / 257) + 0.5).convert("L")

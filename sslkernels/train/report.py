@@ -25,14 +25,17 @@ def write(
 
     Args:
         about: the method in words, its title first.
-        title: of the measurements `before` and `after`, by name, as they are shown.
+        title: of the measurements `before` and `after`, by name, as they are shown; there may be
+            none.
     """
     headline, _, words = about.partition("\n")
     rows = read_csv(out / CSV)
-    lines = [f"# {headline}", "", words.strip(), "", f"## {title}", ""]
-    lines += table(("measure", "untrained", "trained"), [(x, before[x], after[x]) for x in after])
+    lines = [f"# {headline}", "", words.strip(), ""]
+    if after:
+        measured = [(x, before[x], after[x]) for x in after]
+        lines += [f"## {title}", "", *table(("measure", "untrained", "trained"), measured), ""]
     if rows:
-        lines += ["", f"{len(rows)} steps, the last with loss {float(rows[-1]['loss']):.4g}."]
+        lines += [f"{len(rows)} steps, the last with loss {float(rows[-1]['loss']):.4g}."]
         drawn = draw(out, rows)
         lines += ["", f"![Loss, learning rate and measures]({CURVES})" if drawn else NO_CURVES]
     if (out / VIEWS).exists():

@@ -102,7 +102,8 @@ def pretrain(entry: Entry, options: RunOptions, own: Mapping[str, Any]) -> None:
             report.write(out, entry.about, settings.flat(), task.title, before, after)
         except OSError as error:
             raise TrainError(f"cannot write to {out}: {error.strerror}") from error
-    console.print(comparison(task.title, before, after))
+    if after:
+        console.print(comparison(task.title, before, after))
     for line in (
         f"checkpoint  {out / CHECKPOINT}",
         f"curve       {out / CSV}",

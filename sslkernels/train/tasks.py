@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sslkernels.train.methods.image import ImageMethod
     from sslkernels.train.options import AudioOptions, ImageOptions, PairOptions, TextOptions
 
+UNMEASURED = "fewer than two classes: neither kNN accuracy nor a linear probe"
 HELD_OUT_SEED = 0  # the same masks and pairs for every run, whatever its seed
 
 
@@ -45,7 +46,6 @@ def image(kind: type[ImageMethod[Any]], options: ImageOptions, own: dict[str, An
         views = Views(data.train, policies, seed=options.seed, augment=options.augment)
     except ValueError as error:
         raise TrainError(str(error)) from error
-    # No classes, no accuracy.
     classes = bool(data.names) and len(data.train_labels.unique()) > 1
 
     @torch.no_grad()
@@ -80,7 +80,7 @@ def image(kind: type[ImageMethod[Any]], options: ImageOptions, own: dict[str, An
         evaluate,
         f"Accuracy on {len(data.test)} held-out images",
         identity={"images": data.fingerprint, "augment": options.augment.value, **data.facts},
-        notes=(data.note,) if data.note else (),
+        notes=tuple(filter(None, (data.note, "" if classes else UNMEASURED))),
         watch=watch,
         show=show,
     )

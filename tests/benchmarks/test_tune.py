@@ -109,6 +109,9 @@ def entry(**changes: object) -> dict[str, object]:
         *(
             (json.dumps({"format": tuned.FORMAT, "tiles": [entry(**changes)]}), message)
             for changes, message in (
+                ({"dtype": ["bfloat16"]}, "tile 0: wanted text as card"),
+                ({"card": {}}, "tile 0: wanted text as card"),
+                ({"width": "128"}, "a number as width"),
                 ({"kernel": "other"}, "no kernel 'other'"),
                 ({"rows": 96, "columns": 96}, "columns is 96"),
                 ({"warps": 3}, "warps is 3"),

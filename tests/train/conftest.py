@@ -99,6 +99,16 @@ def stopped_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], AbstractConte
     return stopped
 
 
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """No file of this process grows beyond its first 3000 bytes."""
+    resource = pytest.importorskip("resource", reason="this system has no limits")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 SUBJECTS = ("alice", "bob", "the old cat", "a small dog")
 VERBS = ("sees", "likes", "finds", "paints")
 

@@ -153,6 +153,17 @@ def test_what_cannot_be_exported_says_so(tmp_path, arguments, message):
     assert not (run / "encoder.pt2").exists()
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_on_a_full_disk_the_old_file_stays(exports, request, form):
+    _, path = exports("simclr", form)
+    request.getfixturevalue("full_disk")
+    before = path.read_bytes()
+    result = train("export", exports.folder / "simclr", "--to", path, "--format", form)
+    assert result.exit_code == 2
+    assert f"error: cannot write {path} (an older one there stays whole): " in result.output
+    assert path.read_bytes() == before and not path.with_name(f"{path.name}.tmp").exists()
+
+
 def test_a_classifier_is_not_measured_on_other_classes(tmp_path, exports):
     for kind in ("train", "t10k"):
         for name, shape in (("images-idx3", (2, 8, 8)), ("labels-idx1", (2,))):

@@ -77,3 +77,9 @@ def test_auc_of_a_perfect_an_inverse_and_no_ranking(pairs):
     assert auc(scores, pairs) == 0.5
     scores[pairs.test[:, 0], pairs.test[:, 1]] = 1.0
     assert auc(scores, pairs) == 1 and auc(-scores, pairs) == 0
+
+
+def test_auc_needs_pairs_that_are_not_linked():
+    everyone = torch.cartesian_prod(torch.arange(3), torch.arange(3))
+    with pytest.raises(TrainError, match="all 3 things are linked with each other"):
+        auc(torch.zeros(3, 3), Pairs(everyone[:6], everyone[6:], 3, 3, ""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from sslkernels.train.errors import TrainError
 from sslkernels.train.images import load
 from sslkernels.train.methods.supcon import SupCon
+from sslkernels.train.pictures import decode
 from tests.train.commands import train
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
@@ -102,3 +104,39 @@ def test_a_run_says_what_it_skipped_and_strict_stops_it(folder, tmp_path):
     result = train("simclr", "--out", tmp_path / "other", *arguments, "--strict")
     assert result.exit_code == 2 and "torn.png" in result.output
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("form", ["png", "tiff", "pgm"])
+def test_grey_of_16_bits_is_not_cut_off(tmp_path, form):
+    shades = [0, 128, 129, 257, 12850, 32896, 65278, 65535] * 8
+    path = tmp_path / f"x.{form}"
+    Image.frombytes("I;16", (8, 8), struct.pack("<64H", *shades)).save(path)
+    pixels = decode(path, 8, Image.open)
+    assert isinstance(pixels, torch.Tensor), pixels
+    assert pixels[0].tolist() == [[0, 0, 1, 1, 50, 128, 254, 255]] * 8
+
+
+@pytest.mark.parametrize(
+    ("mode", "content", "message"),
+    [
+        ("F", struct.pack("4f", 0, 0.5, 0.5, 1), "ValueError: numbers from 0 to 1, whose"),
+        ("I", struct.pack("4i", 0, 5, 5, 2**16), "ValueError: numbers from 0 to 65536, whose"),
+        ("I", struct.pack("4i", -1, 5, 5, 9), "ValueError: numbers from -1 to 9, whose"),
+    ],
+)
+def test_numbers_that_may_mean_anything_are_a_reason(tmp_path, mode, content, message):
+    path = tmp_path / "x.tiff"
+    Image.frombytes(mode, (2, 2), content).save(path)
+    found = decode(path, 4, Image.open)
+    assert isinstance(found, str) and found.startswith(message)
+
+
+def test_a_run_without_classes_says_that_nothing_is_measured(folder, tmp_path):
+    arguments = ("--data", folder / "red", "--batch-size", 8, "--epochs", 1)
+    result = train("simclr", "--out", tmp_path / "run", *arguments)
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith("fewer than two classes: neither kNN accuracy nor")
+    summary = (tmp_path / "run" / "summary.md").read_text()
+    for text in (result.output, summary):
+        assert "untrained" not in text and "Accuracy on" not in text
+    assert "\n\n1 steps, the last with loss" in summary

@@ -66,6 +66,31 @@ def test_a_folder_with_a_bad_file(tmp_path):
         load(str(tmp_path), strict=True)
 
 
+@pytest.mark.parametrize(
+    ("place", "changed", "reason"),
+    [
+        (24, struct.pack("<I", 0), "samples of 16 bits, 0 a second"),
+        (34, struct.pack("<H", 64), "samples of 64 bits, 8000 a second"),
+        (34, struct.pack("<H", 0), "Error: bad sample width"),
+        (20, struct.pack("<H", 3), "Error: unknown format: 3"),
+    ],
+)
+def test_a_strange_header_is_a_reason(tmp_path, place, changed, reason):
+    path = tmp_path / "x.wav"
+    write(path, tone(SAMPLES))
+    content = path.read_bytes()
+    path.write_bytes(content[:place] + changed + content[place + len(changed) :])
+    assert decode(path) == reason
+
+
+@pytest.mark.parametrize("count", [1000, 1001])
+def test_a_torn_file_is_a_reason(tmp_path, count):
+    path = tmp_path / "x.wav"
+    write(path, tone(SAMPLES))
+    path.write_bytes(path.read_bytes()[: 44 + count])
+    assert decode(path) == f"{count} of {2 * SAMPLES} bytes of samples"
+
+
 def test_nothing_to_read(tmp_path):
     with pytest.raises(TrainError, match="no WAV files in"):
         load(str(tmp_path), strict=False)

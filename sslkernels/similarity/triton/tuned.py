@@ -113,6 +113,9 @@ def _entry(number: int, entry: Any) -> tuple[Key, tuple[int, ...]]:
     wanted = {*Key._fields, *FIELDS}
     if not isinstance(entry, dict) or entry.keys() != wanted:
         raise ValueError(f"tile {number}: wanted the fields {', '.join(sorted(wanted))}")
+    texts = [x for x in Key._fields if x != "width"]
+    if not all(type(entry[x]) is str for x in texts) or type(entry["width"]) is not int:
+        raise ValueError(f"tile {number}: wanted text as {', '.join(texts)}, a number as width")
     problem = ""
     if entry["kernel"] not in KERNELS or entry["dtype"] not in DTYPES:
         problem = f"no kernel {entry['kernel']!r} of {entry['dtype']!r}"

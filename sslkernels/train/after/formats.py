@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from enum import Enum
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sslkernels.train.errors import TrainError, require
+from sslkernels.train.errors import require
+from sslkernels.train.replacing import replacing
 
 BATCH = 4  # of the example that is traced; a file takes any
 
@@ -42,8 +43,11 @@ def write(network: nn.Module, shape: Sequence[int], to: Path, form: Format) -> N
     dynamic = ({0: torch.export.Dim("batch", min=1)},)
     program = torch.export.export(network, (images,), dynamic_shapes=dynamic)
     if runtime is None:
-        with _writing(to):
-            torch.export.save(program, to)
+        # In memory first: torch ends the process where a file cannot be written to its end.
+        content = BytesIO()
+        torch.export.save(program, content)
+        with replacing(to) as file:
+            file.write(content.getbuffer())
         return torch.export.load(to).module()
     _write_onnx(program, to)
     session = runtime.InferenceSession(str(to), providers=["CPUExecutionProvider"])
@@ -68,13 +72,5 @@ def _write_onnx(program: torch.export.ExportedProgram, to: Path) -> None:
         verbose=False,
     )
     assert exported is not None  # with dynamo it is not
-    with _writing(to):
-        exported.save(to, external_data=False)
-
-
-@contextmanager
-def _writing(to: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        raise TrainError(f"cannot write {to}: {str(error).splitlines()[0]}") from error
+    with replacing(to) as file:
+        file.write(exported.model_proto.SerializeToString())

@@ -107,11 +107,16 @@ def decode(path: Path) -> Tensor | str:
     try:
         with wave.open(str(path)) as file:
             width, channels, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
-            content = bytearray(file.readframes(file.getnframes()))
+            frames = file.getnframes()
+            content = bytearray(file.readframes(frames))
     except (OSError, EOFError, wave.Error) as error:
         return f"{type(error).__name__}: {error}"
     if not content:
         return "no samples"
+    if len(content) < frames * width * channels:
+        return f"{len(content)} of {frames * width * channels} bytes of samples"
+    if width not in (1, 2, 3, 4) or rate == 0:
+        return f"samples of {8 * width} bits, {rate} a second"
     sound = pcm(content, width).view(-1, channels).mean(1)
     length = max(1, round(len(sound) * RATE / rate))
     if rate != RATE:

@@ -23,10 +23,11 @@ MaskShare = Annotated[float, typer.Option(help="Share of the patches that is hid
 
 class MAE(PixelMethod):
     """forward: one view of each image [1, B, C, H, W] -> the squared error of its hidden patches,
-    each less its mean and over its standard deviation (the paper's better target).
+    each less its mean and over its standard deviation (the paper's better target). Of the patches
+    at least one is hidden, and one seen, whatever the share.
 
     Raises:
-        TrainError: a share that hides nothing or all.
+        TrainError: a share outside of 0..1; images that `vit.ViT` does not take.
     """
 
     encoder: ViT

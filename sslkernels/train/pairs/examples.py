@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sslkernels.train.errors import TrainError
 from sslkernels.train.pairs.table import Pairs
 
 
@@ -41,12 +42,21 @@ def popularity(pairs: Pairs) -> Tensor:
 
 def auc(scores: Tensor, pairs: Pairs, *, seed: int = 0) -> float:
     """Chance that a held-out pair scores above a random one that is in neither part; ties count
-    half. scores: [lefts, rights]; as many random pairs are drawn as are held out."""
+    half. scores: [lefts, rights]; as many random pairs are drawn as are held out.
+
+    Raises:
+        TrainError: there are no pairs but those of the two parts.
+    """
     known = torch.zeros(pairs.lefts, pairs.rights, dtype=torch.bool)
     for part in (pairs.train, pairs.test):
         known[part[:, 0], part[:, 1]] = True
     known.fill_diagonal_(True)  # of a graph; one pair in many of any other table
     free = (~known).nonzero()
+    if not len(free):
+        raise TrainError(
+            f"all {pairs.lefts} things are linked with each other: no pair is left to tell from "
+            "those held out"
+        )
     generator = torch.Generator().manual_seed(seed)
     drawn = free[torch.randint(len(free), (len(pairs.test),), generator=generator)]
     true, false = (scores[x[:, 0], x[:, 1]] for x in (pairs.test, drawn))
