@@ -60,7 +60,8 @@ def linear_cross_entropy(
 
     As `torch.nn.functional.linear_cross_entropy`, extended. With class indices, ignored rows are
     dropped before the product. Departs from torch in that a mean over no rows is 0, not NaN, and
-    has zero gradients; class weights that sum to 0 over the rows that count still give NaN.
+    has zero gradients; class weights that sum to 0 over the rows that count still give NaN. There
+    are no K-dimensional weights [V, d_1 ... d_K, D], and no `options`, which set torch's chunks.
 
     Args:
         input: [N, D], [B, S, D] (any number of leading dimensions) or [D]; float64, float32,
