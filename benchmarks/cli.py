@@ -39,6 +39,7 @@ def main() -> None:
 def default(context: typer.Context) -> None:
     """Without a command: `run --quick`, then `report`."""
     if context.invoked_subcommand is None:
+        results.check_writable(RESULTS, "run")
         _run(chosen_cases(quick=True), quick=True, command="run --quick", out=RESULTS)
         _report([RESULTS], FOLDER)
 
@@ -96,6 +97,7 @@ def run(
     out: Annotated[Path, typer.Option(help="Where to write the results.")] = RESULTS,
 ) -> None:
     """Measure, and write one results file."""
+    results.check_writable(out, "--out")
     parameters = {"temperature": temperature, "masked": masked, "blur": blur, "reuse": reuse}
     parameters = {name: value for name, value in parameters.items() if value is not None}
     cases = chosen_cases(
@@ -109,8 +111,6 @@ def run(
         device=device,
         threads=threads,
     )
-    if out.is_dir():
-        raise InputError(f"--out: {out} is a folder, wanted a file name")
     given: list[tuple[str, object]] = [
         *(("--op", one) for one in op or []),
         *(("--shape", one) for one in shape or []),
@@ -237,6 +237,7 @@ def _report(files: list[Path], folder: Path) -> None:
         raise InputError(f"{error.name} is not installed: pip install -e '.[bench]'") from None
 
     runs = [results.load(file) for file in files]
+    results.check_writable(folder / "report.html", "--folder")
     for page in write_report(runs, folder):
         screen.print(f"report: {page}", highlight=False, markup=False, soft_wrap=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchmarks.errors import InputError
-from benchmarks.registry import OURS
+from benchmarks.registry import OURS, operators
 from benchmarks.results import CaseResult, Results, Timing
 from benchmarks.statistics import Interval, ratio_of_medians
 
@@ -47,10 +47,12 @@ def compare(old: Results, new: Results, threshold: float, relative_to: str) -> l
     a regression. Rows where that baseline is missing are compared by the clock.
 
     Raises:
-        InputError: the threshold is below 1, or the files share no case.
+        InputError: the threshold is below 1, no operator has a baseline of that name, or the files
+            share no case.
     """
     if not threshold >= 1.0:
         raise InputError(f"--threshold: must be at least 1, got {threshold}")
+    _check_baseline(relative_to)
     olds = {result.case.key: result for result in old.cases}
     found = []
     for result in new.cases:
@@ -89,6 +91,15 @@ def differences(old: Results, new: Results) -> list[str]:
     names = ("cpu", "gpu", "threads", "sslkernels_isa", "python", "packages", "variables")
     pairs = [(n, getattr(old.environment, n), getattr(new.environment, n)) for n in names]
     return [f"{name}: {before} -> {after}" for name, before, after in pairs if before != after]
+
+
+def _check_baseline(name: str) -> None:
+    """A baseline that was not installed is missing here and there; a misspelt one is everywhere."""
+    names = (one.name for operator in operators().values() for one in operator.implementations)
+    known = dict.fromkeys(["clock", *names])
+    known.pop(OURS)
+    if name not in known:
+        raise InputError(f"--relative-to: got {name!r}, wanted one of {', '.join(known)}")
 
 
 def _timing(result: CaseResult, implementation: str, mode: str) -> Timing | None:

@@ -104,6 +104,22 @@ def save(results: Results, path: Path) -> None:
     write_atomically(path, _dump(data) + "\n")
 
 
+def check_writable(path: Path, option: str) -> None:
+    """A file can be written here, which is better known before hours of measuring.
+
+    Raises:
+        InputError: it cannot; names the option that asked for it.
+    """
+    if path.is_dir():
+        raise InputError(f"{option}: {path} is a folder, wanted a file name")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"{option}: cannot write to {path.parent}: {error.strerror}") from None
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a file so that a reader, or an interruption, never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)

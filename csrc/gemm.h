@@ -32,17 +32,13 @@ struct Strided {
   int64_t column;
 };
 
-// C[Rows, kPanel] (+)= A[Rows, depth] B[depth, kPanel], B packed row after row.
+// C[Rows, kPanel] (+)= A[Rows, depth] B[depth, kPanel], B packed row after row. The product is
+// added as a whole: it would round once a term in the size of all that C has summed.
 template <class T, int Rows>
 SSLK_INLINE void micro_kernel(Strided<T> a, const T* b, int64_t depth, T* c, int64_t ldc,
                               bool accumulate) {
   constexpr int kL = kLanes<T>;
-  Vec<T> sums[Rows][2];
-#pragma GCC unroll 12
-  for (int i = 0; i < Rows; ++i) {
-    sums[i][0] = accumulate ? load(c + i * ldc) : Vec<T>{};
-    sums[i][1] = accumulate ? load(c + i * ldc + kL) : Vec<T>{};
-  }
+  Vec<T> sums[Rows][2] = {};
   for (int64_t k = 0; k < depth; ++k) {
     const Vec<T> b0 = load(b + k * kPanel<T>), b1 = load(b + k * kPanel<T> + kL);
 #pragma GCC unroll 12
@@ -54,8 +50,10 @@ SSLK_INLINE void micro_kernel(Strided<T> a, const T* b, int64_t depth, T* c, int
   }
 #pragma GCC unroll 12
   for (int i = 0; i < Rows; ++i) {
-    store(c + i * ldc, sums[i][0]);
-    store(c + i * ldc + kL, sums[i][1]);
+    for (int h = 0; h < 2; ++h) {
+      T* at = c + i * ldc + h * kL;
+      store(at, accumulate ? load(at) + sums[i][h] : sums[i][h]);
+    }
   }
 }
 

@@ -88,6 +88,7 @@ class LinearCrossEntropyLoss(nn.Module):
         super().__init__()
         name = "LinearCrossEntropyLoss"
         for argument, size in (("in_features", in_features), ("num_classes", num_classes)):
+            checks.integer(name, argument, size)
             if size < 1:
                 raise ValueError(f"{name}: {argument} must be at least 1, got {size}")
         if weight is not None:
@@ -97,6 +98,8 @@ class LinearCrossEntropyLoss(nn.Module):
         checks.number(name, "z_loss", z_loss, 0.0, math.inf)
         if softcap is not None:
             checks.positive_number(name, "softcap", softcap)
+        if ignore_index is not None:
+            checks.integer(name, "ignore_index", ignore_index)
         self.reduction = reduction
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing

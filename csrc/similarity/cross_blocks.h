@@ -11,6 +11,7 @@
 
 #include "../simd.h"
 #include "row_stat.h"
+#include "tanh.h"
 
 namespace sslk {
 
@@ -51,13 +52,7 @@ struct LogitMap {
   }
 
  private:
-  Vec<T> capped(Vec<T> x) const {  // tanh(u) = 1 - 2 / (1 + e^(2u)); it is 1 from u = 20 on
-    constexpr T kEnd = 20;
-    Vec<T> u = x / cap;
-    u = u > kEnd ? broadcast(kEnd) : u;
-    u = u < -kEnd ? broadcast(-kEnd) : u;
-    return cap * (T(1) - T(2) / (T(1) + exp2_scaled<T>(u, T(2 * kLog2E))));
-  }
+  Vec<T> capped(Vec<T> x) const { return cap * tanh_of<T>(x / cap); }
 };
 
 // Where in the columns a block lies, and what is particular about it.

@@ -52,7 +52,8 @@ def distillation_loss(
 
     Raises:
         TypeError: a tensor that is not dense or of a wrong kind of dtype; hidden states and
-            weights of different dtype; a temperature that is not a number.
+            weights of different dtype; a temperature that is not a number, an ignore_index that is
+            not an int.
         ValueError: wrong shapes, sizes or devices; a temperature that is not positive and finite;
             an unknown reduction.
         RuntimeError: a second derivative was asked for.
@@ -74,7 +75,8 @@ def distillation_loss(
             f"got shape {list(teacher_weight.shape)}"
         )
     checks.same_device(op, "teacher_hidden", teacher_hidden, "hidden", hidden)
-    checks.positive_number(op, "temperature", temperature)
+    checks.positive_number(op, "temperature", temperature, hidden)
+    checks.integer(op, "ignore_index", ignore_index)
     checks.reduction(op, reduction)
     q, k = checks.autocast(hidden), checks.autocast(weight)
     checks.same_dtype(op, "weight", k, "hidden", q)

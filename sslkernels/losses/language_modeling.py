@@ -102,6 +102,7 @@ def causal_lm_loss(
             f"causal_lm_loss: hidden must be [..., time, features], got {list(hidden.shape)}"
         )
     checks.integers(names.op, names.target, labels, hidden.shape[:-1], hidden, names.input)
+    checks.integer(names.op, "ignore_index", ignore_index)
     following = labels.to(torch.int64).roll(-1, -1)
     following[..., -1:] = ignore_index
     return compute(

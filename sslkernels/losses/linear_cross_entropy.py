@@ -60,7 +60,8 @@ def linear_cross_entropy(
 
     As `torch.nn.functional.linear_cross_entropy`, extended. With class indices, ignored rows are
     dropped before the product. Departs from torch in that a mean over no rows is 0, not NaN, and
-    has zero gradients; class weights that sum to 0 over the rows that count still give NaN.
+    has zero gradients; class weights that sum to 0 over the rows that count still give NaN. There
+    are no K-dimensional weights [V, d_1 ... d_K, D], and no `options`, which set torch's chunks.
 
     Args:
         input: [N, D], [B, S, D] (any number of leading dimensions) or [D]; float64, float32,
@@ -90,7 +91,7 @@ def linear_cross_entropy(
 
     Raises:
         TypeError: a tensor that is not dense or of a wrong kind of dtype; input and linear_weight
-            of different dtype; an option that is not a number.
+            of different dtype; an option that is not a number, or an int for ignore_index.
         ValueError: wrong shapes, sizes or devices; a target out of range (looked at here on the
             CPU outside torch.compile; elsewhere the kernel notices, with a RuntimeError); an
             option out of range; a weight that requires a gradient; denominator without "mean";
@@ -192,7 +193,9 @@ def compute(
     checks.number(op, "label_smoothing", label_smoothing, 0.0, 1.0)
     checks.number(op, "z_loss", z_loss, 0.0, math.inf)
     if softcap is not None:
-        checks.positive_number(op, "softcap", softcap)
+        checks.positive_number(op, "softcap", softcap, input)
+    if ignore_index is not None:
+        checks.integer(op, "ignore_index", ignore_index)
     denominator = _denominator(names, denominator, reduction, input)
     checks.tensor(op, names.target, target)
     shape = input.shape[:-1]

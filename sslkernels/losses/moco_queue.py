@@ -49,8 +49,8 @@ class MoCoQueue(nn.Module):
     Raises:
         ValueError: features or size below 1, a temperature that is not positive and finite; at the
             call, as `sslkernels.info_nce`.
-        TypeError: a dtype that is not floating, a temperature that is not a float; at the call, as
-            `sslkernels.info_nce`.
+        TypeError: a dtype that is not floating, sizes that are not ints, a temperature that is not
+            a float; at the call, as `sslkernels.info_nce`.
 
     Paper: MoCo, arXiv 1911.05722.
     """
@@ -69,6 +69,7 @@ class MoCoQueue(nn.Module):
     ) -> None:
         super().__init__()
         for argument, value in (("features", features), ("size", size)):
+            checks.integer("MoCoQueue", argument, value)
             if value < 1:
                 raise ValueError(f"MoCoQueue: {argument} must be at least 1, got {value}")
         checks.positive_number("MoCoQueue", "temperature", temperature)
@@ -81,6 +82,8 @@ class MoCoQueue(nn.Module):
     def forward(self, query: Tensor, key: Tensor) -> Tensor:
         """InfoNCE of each query with its own key against the queue; the key gets no gradient."""
         query, key = checks.views("MoCoQueue", query, key, "query", "key")
+        checks.keys("MoCoQueue", "query", query, self.keys, "the queue")
+        checks.same_dtype("MoCoQueue", "query", query, "the queue", checks.autocast(self.keys))
         return info_nce(
             unit_rows(query),
             unit_rows(key.detach()),

@@ -15,6 +15,8 @@ from sslkernels.checks import accumulate_dtype
 from sslkernels.distributed import ring
 from sslkernels.losses import joint
 from sslkernels.losses.dcl_weight import positive_correction
+from sslkernels.losses.reweighted import against
+from sslkernels.losses.rows import reduce
 from sslkernels.operators import (
     apply,
     apply_in_backward,
@@ -222,12 +224,14 @@ def _composed(
     with torch.autocast(z1.device.type, enabled=False):
         wide = z.to(accumulate_dtype(z1.dtype))
         positive = (wide[:n] * wide[n:]).sum(1) * scale
-        exclude = (0, n) if decoupled else (0,)
+        if not decoupled:  # the positive apart: where it is likely, the rest is small
+            negatives = logsumexp(z, scale=scale, exclude=(0, n))
+            return reduce(against(negatives, positive.repeat(2)), reduction)
         if reduction == "none":
-            return logsumexp(z, scale=scale, exclude=exclude) - positive.repeat(2)
+            return logsumexp(z, scale=scale, exclude=(0, n)) - positive.repeat(2)
         weight = 1.0 if reduction == "sum" else 0.5 / n
         row_weight = wide.new_full((2 * n,), weight)
-        total = weighted_logsumexp(z, None, row_weight, scale=scale, exclude=exclude)
+        total = weighted_logsumexp(z, None, row_weight, scale=scale, exclude=(0, n))
         return total - (2.0 * weight) * positive.sum()
 
 

@@ -23,11 +23,11 @@ def numbers(
     seed: object,
 ) -> None:
     """Every scalar is a number of its range."""
-    _integer("vocab_size", vocab_size, 1, 2**31)
+    checks.integer("mask_tokens", "vocab_size", vocab_size, 1, 2**31)
     assert isinstance(vocab_size, int)
-    _integer("mask_token_id", mask_token_id, 0, vocab_size - 1)
-    _integer("ignore_index", ignore_index, -(2**63), 2**63 - 1)
-    _integer("seed", seed, 0, 2**64 - 1)
+    checks.integer("mask_tokens", "mask_token_id", mask_token_id, 0, vocab_size - 1)
+    checks.integer("mask_tokens", "ignore_index", ignore_index, -(2**63), 2**63 - 1)
+    checks.integer("mask_tokens", "seed", seed, 0, 2**64 - 1)
     for name, value in (("probability", probability), ("replace", replace), ("random", random)):
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise TypeError(f"mask_tokens: {name} must be a float, got {type(value).__name__}")
@@ -47,7 +47,7 @@ def specials(special_ids: object, mask_token_id: int, vocab_size: int, random: f
             f"mask_tokens: special_ids must be a tuple of ints, got {type(special_ids).__name__}"
         )
     for value in special_ids:
-        _integer("special_ids", value, 0, vocab_size - 1)
+        checks.integer("mask_tokens", "special_ids", value, 0, vocab_size - 1)
     distinct = sorted({mask_token_id, *special_ids})
     if random > 0 and len(distinct) == vocab_size:
         raise ValueError(
@@ -119,13 +119,6 @@ def _like_ids(
     _dtype(name, value, dtypes)
     checks.same_device("mask_tokens", name, value, "input_ids", input_ids)
     return value
-
-
-def _integer(name: str, value: object, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
-        raise TypeError(f"mask_tokens: {name} must be an int, got {type(value).__name__}")
-    if not low <= value <= high:
-        raise ValueError(f"mask_tokens: {name} must lie in [{low}, {high}], got {value}")
 
 
 def _dtype(name: str, value: Tensor, dtypes: tuple[torch.dtype, ...]) -> None:

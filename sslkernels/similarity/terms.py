@@ -95,7 +95,7 @@ def logit_terms(
     if column_weight is not None:
         checks.constant_vector("logit_terms", "column_weight", column_weight, k.shape[0], q, "q")
     if softcap is not None:
-        checks.positive_number("logit_terms", "softcap", softcap)
+        checks.positive_number("logit_terms", "softcap", softcap, q)
     return unchecked(q, k, target, scale, bias, column_weight, softcap)
 
 

@@ -17,6 +17,7 @@ from benchmarks.linear_cross_entropy import LinearCrossEntropy
 from benchmarks.nt_xent import NTXent
 
 ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "amx-small.json"
 
 
 @pytest.fixture
@@ -172,6 +173,13 @@ def test_shapes_and_parameters_go_to_the_operators_that_they_fit() -> None:
         (["run", "--device", "toaster"], "--device: got 'toaster'"),
         (["run", "--threads", "0"], "--threads: must be at least 1"),
         (["run", "--dtype", "float64"], "no case of the grid"),
+        (["run", "--out", "/dev/null/run.json"], "--out: cannot write to /dev/null: "),
+        (["run", "--out", "."], "--out: . is a folder, wanted a file name"),
+        (["report", str(RESULTS), "--folder", "/dev/null"], "--folder: cannot write to /dev/null"),
+        (
+            ["compare", str(RESULTS), str(RESULTS), "--relative-to", "eagr"],
+            "--relative-to: got 'eagr', wanted one of clock, eager, compile",
+        ),
         (["report", "missing.json"], "missing.json: no such file"),
         (["compare", "missing.json", "missing.json"], "missing.json: no such file"),
     ],

@@ -50,8 +50,14 @@ SCALE = [
     ({"logit_scale": -1.0}, ValueError, "logit_scale must be positive and finite, got -1.0"),
     ({"logit_scale": torch.tensor(1e3).exp()}, ValueError, "logit_scale must be .*got inf"),
     ({"logit_scale": torch.ones(2)}, ValueError, "logit_scale must have one element"),
-    ({"logit_bias": math.inf}, ValueError, "logit_bias must be finite, got inf"),
-    ({"logit_bias": torch.tensor(math.nan)}, ValueError, "logit_bias must be finite, got nan"),
+    ({"logit_scale": 1e39}, ValueError, r"logit_scale must lie in .* float32 .*got 1e\+39"),
+    ({"logit_bias": 1e39}, ValueError, r"logit_bias must be finite in float32, got 1e\+39"),
+    ({"logit_bias": math.inf}, ValueError, "logit_bias must be finite in float32, got inf"),
+    (
+        {"logit_bias": torch.tensor(math.nan)},
+        ValueError,
+        "logit_bias must be finite in float32, got nan",
+    ),
     ({"logit_bias": True}, TypeError, "logit_bias must be a float or a tensor, got bool"),
 ]
 
@@ -111,8 +117,9 @@ def test_supcon(arguments, error, message):
         (nn.SupConLoss, {"reduction": "avg"}, ValueError, "reduction must be one of"),
         (nn.CLIPLoss, {"scale": -1.0}, ValueError, "scale must be positive and finite"),
         (nn.CLIPLoss, {"max_scale": 0.0}, ValueError, "max_scale must be positive and finite"),
-        (nn.SigLIPLoss, {"bias": math.nan}, ValueError, "bias must be finite, got nan"),
+        (nn.SigLIPLoss, {"bias": math.nan}, ValueError, "bias must be finite in float32, got nan"),
         (nn.MoCoQueue, {"features": 0}, ValueError, "features must be at least 1, got 0"),
+        (nn.MoCoQueue, {"features": 2.5}, TypeError, "features must be an int, got float"),
         (nn.MoCoQueue, {"features": 3, "size": 0}, ValueError, "size must be at least 1, got 0"),
         (nn.MoCoQueue, {"features": 3, "temperature": 0.0}, ValueError, "temperature must be pos"),
         (nn.MoCoQueue, {"features": 3, "dtype": torch.int8}, TypeError, "dtype must be one of"),
@@ -138,7 +145,7 @@ def test_enqueue(key, error, message):
 
 
 def test_queue_of_another_width_or_dtype():
-    with pytest.raises(ValueError, match=r"negatives must have shape \[n, 3\].*got \[8, 2\]"):
+    with pytest.raises(ValueError, match=r"query must have shape \[n, 2\].*got \[4, 3\]"):
         nn.MoCoQueue(2, 8)(x, x)
-    with pytest.raises(TypeError, match="negatives must have the dtype of query"):
+    with pytest.raises(TypeError, match="query must have the dtype of the queue, bfloat16"):
         nn.MoCoQueue(3, 8, dtype=torch.bfloat16)(x, x)

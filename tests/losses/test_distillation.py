@@ -294,6 +294,8 @@ class TestEdges:
         ({"teacher_bias": torch.zeros(4)}, ValueError, r"teacher_bias must have shape \[5\]"),
         ({"temperature": 0.0}, ValueError, "temperature must be positive and finite, got 0.0"),
         ({"temperature": torch.ones(())}, TypeError, "temperature must be a float, got a tensor"),
+        ({"temperature": 1e-40}, ValueError, "temperature must lie in .* float32 holds it and"),
+        ({"ignore_index": None}, TypeError, "ignore_index must be an int, got NoneType"),
         ({"reduction": "batchmean"}, ValueError, "reduction must be one of mean, sum, none"),
         ({"labels": torch.zeros(3).long()}, ValueError, r"labels must have shape \[4\]"),
         ({"labels": torch.zeros(4)}, TypeError, "labels must hold integers, got float32"),

@@ -21,6 +21,10 @@ SHARED = [
     ({"z_loss": -1e-4}, ValueError, "z_loss must be at least 0 and finite, got -0.0001"),
     ({"z_loss": math.inf}, ValueError, "z_loss must be at least 0 and finite, got inf"),
     ({"softcap": -1.0}, ValueError, "softcap must be positive and finite, got -1.0"),
+    ({"softcap": 1e-60}, ValueError, "softcap must lie in .* where float32 holds it and its"),
+    ({"ignore_index": "pad"}, TypeError, "ignore_index must be an int, got str"),
+    ({"ignore_index": 2**63}, ValueError, "ignore_index must lie in .* got 9223372036854775808"),
+    ({"denominator": 1e-40}, ValueError, "denominator must lie in .* float32 .*got 1e-40"),
     ({"denominator": 0}, ValueError, "denominator must be positive and finite, got 0"),
     ({"denominator": torch.ones(2)}, ValueError, "denominator must have one element"),
     ({"denominator": "1"}, TypeError, "denominator must be a float or a tensor, got str"),
@@ -99,6 +103,8 @@ def test_causal_needs_a_time():
         ({"label_smoothing": 2.0}, ValueError, "label_smoothing must be in"),
         ({"z_loss": -1.0}, ValueError, "z_loss must be at least 0"),
         ({"softcap": 0.0}, ValueError, "softcap must be positive"),
+        ({"ignore_index": 0.5}, TypeError, "ignore_index must be an int, got float"),
+        ({"num_classes": 5.0}, TypeError, "num_classes must be an int, got float"),
     ],
 )
 def test_module(arguments, error, message):

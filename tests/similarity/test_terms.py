@@ -139,6 +139,20 @@ class TestEdges:
         terms = logit_terms(**tensors, target=best, softcap=1.5)
         assert torch.equal(terms.target_logit, terms.largest)
 
+    @pytest.mark.parametrize("dtype", FLOAT_DTYPES, ids=str)
+    @pytest.mark.parametrize("softcap", [3e4, 1e30])
+    def test_cap_far_above_the_logits(self, implementation, dtype, softcap):
+        """What the cap does not touch keeps its own precision, not that of the cap."""
+        tensors = CONTRACT.make(dtype, self.variant, 5)
+        capped, plain = (
+            CONTRACT.run(tensors, self.variant | {"softcap": cap}) for cap in (softcap, None)
+        )
+        # tanh(u) is u (1 - u^2 / 3 ...), and the logits stay below 30.
+        limit = 8 * torch.finfo(dtype).eps + (30 / softcap) ** 2
+        for name, x in plain.items():
+            error = (capped[name].double() - x.double()).abs().max()
+            assert error <= limit * max(1.0, x.abs().max().item()), name
+
     def test_rows_that_do_not_count_are_nothing(self, implementation):
         """Not even NaN in them, or in their upstream gradients, comes through."""
         tensors = CONTRACT.make(torch.float32, self.variant)

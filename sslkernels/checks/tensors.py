@@ -1,12 +1,7 @@
-"""Argument validation: one place, one style.
-
-Every error names the operator and the argument, says what came and what was wanted. The first
-test in each function is the cheap one that good arguments pass.
-"""
+"""What operators want of tensors."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -14,7 +9,6 @@ from torch import Tensor
 
 FLOAT_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 INTEGER_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-REDUCTIONS = ("mean", "sum", "none")
 
 
 def accumulate_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -34,8 +28,8 @@ def tensor(op: str, name: str, value: object) -> None:
 def floating(op: str, name: str, value: Tensor) -> None:
     """`value` has one of the four floating dtypes."""
     if value.dtype not in FLOAT_DTYPES:
-        wanted = ", ".join(_short(dtype) for dtype in FLOAT_DTYPES)
-        raise TypeError(f"{op}: {name} must be one of {wanted}, got {_short(value.dtype)}")
+        wanted = ", ".join(short(dtype) for dtype in FLOAT_DTYPES)
+        raise TypeError(f"{op}: {name} must be one of {wanted}, got {short(value.dtype)}")
 
 
 def matrix(op: str, name: str, value: object) -> None:
@@ -43,10 +37,10 @@ def matrix(op: str, name: str, value: object) -> None:
     tensor(op, name, value)
     assert isinstance(value, Tensor)
     if value.dim() != 2:
-        raise ValueError(f"{op}: {name} must be 2-D [rows, features], got {_shape(value)}")
+        raise ValueError(f"{op}: {name} must be 2-D [rows, features], got {sizes(value)}")
     floating(op, name, value)
     if value.shape[1] == 0:
-        raise ValueError(f"{op}: {name} must have at least one feature, got {_shape(value)}")
+        raise ValueError(f"{op}: {name} must have at least one feature, got {sizes(value)}")
 
 
 def vector(op: str, name: str, value: object, length: int, like: Tensor, like_name: str) -> None:
@@ -62,7 +56,7 @@ def floats(
     assert isinstance(value, Tensor)
     if tuple(value.shape) != tuple(shape):
         wanted = ", ".join(str(size) for size in shape)
-        raise ValueError(f"{op}: {name} must have shape [{wanted}], got {_shape(value)}")
+        raise ValueError(f"{op}: {name} must have shape [{wanted}], got {sizes(value)}")
     floating(op, name, value)
     same_device(op, name, value, like_name, like)
 
@@ -95,7 +89,7 @@ def keys(
     if empty or value.shape[1] != like.shape[-1]:
         raise ValueError(
             f"{op}: {name} must have shape [n, {like.shape[-1]}] with n at least 1, "
-            f"got {_shape(value)}"
+            f"got {sizes(value)}"
         )
     same_device(op, name, value, like_name, like)
 
@@ -108,7 +102,7 @@ def row_keys(op: str, name: str, value: object, like: Tensor, like_name: str) ->
     if value.dim() != 3 or value.shape[0] != n or value.shape[1] == 0 or value.shape[2] != d:
         raise ValueError(
             f"{op}: {name} must have shape [{n}, K, {d}] with K at least 1 where each row has its "
-            f"own, got {_shape(value)}"
+            f"own, got {sizes(value)}"
         )
     floating(op, name, value)
     same_device(op, name, value, like_name, like)
@@ -119,7 +113,7 @@ def integer_tensor(op: str, name: str, value: object) -> None:
     tensor(op, name, value)
     assert isinstance(value, Tensor)
     if value.dtype not in INTEGER_DTYPES:
-        raise TypeError(f"{op}: {name} must hold integers, got {_short(value.dtype)}")
+        raise TypeError(f"{op}: {name} must hold integers, got {short(value.dtype)}")
 
 
 def integers(
@@ -130,7 +124,7 @@ def integers(
     assert isinstance(value, Tensor)
     if tuple(value.shape) != tuple(shape):
         wanted = ", ".join(str(size) for size in shape)
-        raise ValueError(f"{op}: {name} must have shape [{wanted}], got {_shape(value)}")
+        raise ValueError(f"{op}: {name} must have shape [{wanted}], got {sizes(value)}")
     same_device(op, name, value, like_name, like)
 
 
@@ -163,8 +157,8 @@ def same_device(op: str, name: str, value: Tensor, like_name: str, like: Tensor)
 def same_dtype(op: str, name: str, value: Tensor, like_name: str, like: Tensor) -> None:
     if value.dtype is not like.dtype:
         raise TypeError(
-            f"{op}: {name} must have the dtype of {like_name}, {_short(like.dtype)}, "
-            f"got {_short(value.dtype)}"
+            f"{op}: {name} must have the dtype of {like_name}, {short(like.dtype)}, "
+            f"got {short(value.dtype)}"
         )
 
 
@@ -194,103 +188,21 @@ def views(
     assert isinstance(z1, Tensor) and isinstance(z2, Tensor)
     if z1.shape != z2.shape:
         raise ValueError(
-            f"{op}: {second} must have the shape of {first}, {_shape(z1)}, got {_shape(z2)}"
+            f"{op}: {second} must have the shape of {first}, {sizes(z1)}, got {sizes(z2)}"
         )
     if z1.shape[0] == 0 and not may_be_empty:
-        raise ValueError(f"{op}: {first} and {second} must have at least one row, got {_shape(z1)}")
+        raise ValueError(f"{op}: {first} and {second} must have at least one row, got {sizes(z1)}")
     same_device(op, second, z2, first, z1)
     z1, z2 = autocast(z1), autocast(z2)
     same_dtype(op, second, z2, first, z1)
     return z1, z2
 
 
-def reduction(op: str, value: object) -> None:
-    if value not in REDUCTIONS:
-        raise ValueError(f"{op}: reduction must be one of {', '.join(REDUCTIONS)}, got {value!r}")
-
-
-def positive_scalar(
-    op: str, name: str, value: object, like: Tensor | None = None, like_name: str = ""
-) -> None:
-    """`value` is a positive finite number, or a floating tensor with one element that holds one.
-
-    What a tensor holds is looked at only where that costs no synchronisation and is possible at
-    all: on the CPU, outside torch.compile and vmap.
-    """
-    number = _number_in(op, name, value, like, like_name)
-    if number is not None and not 0 < number < math.inf:
-        raise ValueError(f"{op}: {name} must be positive and finite, got {number}")
-
-
-def finite_scalar(op: str, name: str, value: object, like: Tensor, like_name: str) -> None:
-    """As `positive_scalar`, of any sign."""
-    number = _number_in(op, name, value, like, like_name)
-    if number is not None and not math.isfinite(number):
-        raise ValueError(f"{op}: {name} must be finite, got {number}")
-
-
-def _number_in(
-    op: str, name: str, value: object, like: Tensor | None, like_name: str
-) -> float | None:
-    """The number that a float or a tensor with one element holds; None where it cannot be seen."""
-    if isinstance(value, Tensor):
-        scalar_tensor(op, name, value, like, like_name)
-        if not value.is_cpu or torch.compiler.is_compiling():
-            return None
-        try:
-            return value.item()
-        except RuntimeError:  # vmapped or fake: no number to look at
-            return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{op}: {name} must be a float or a tensor, got {type(value).__name__}")
-    return value
-
-
-def number(op: str, name: str, value: object, lowest: float, highest: float) -> None:
-    """`value` is a finite number in [lowest, highest], and no tensor."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{op}: {name} must be a float, got {type(value).__name__}")
-    if not (lowest <= value <= highest and math.isfinite(value)):
-        wanted = "at least 0 and finite" if highest == math.inf else f"in [{lowest}, {highest}]"
-        raise ValueError(f"{op}: {name} must be {wanted}, got {value}")
-
-
-def fraction(op: str, name: str, value: object) -> None:
-    """`value` is a number in [0, 1), and no tensor."""
-    number(op, name, value, 0.0, 1.0)
-    if value == 1.0:
-        raise ValueError(f"{op}: {name} must be below 1, got {value}")
-
-
-def positive_number(op: str, name: str, value: object) -> None:
-    """`value` is a positive finite number, and no tensor."""
-    if isinstance(value, Tensor):
-        raise TypeError(f"{op}: {name} must be a float, got a tensor")
-    positive_scalar(op, name, value)
-
-
-def scalar_tensor(op: str, name: str, value: Tensor, like: Tensor | None, like_name: str) -> None:
-    """`value` is a floating tensor with one element, on the CPU or on the device of `like`."""
-    tensor(op, name, value)
-    if value.dim() > 1 or value.numel() != 1:
-        raise ValueError(f"{op}: {name} must have one element, got shape {_shape(value)}")
-    floating(op, name, value)
-    if like is not None and not value.is_cpu:
-        same_device(op, name, value, like_name, like)
-
-
-def offsets(op: str, name: str, value: object) -> None:
-    """`value` is a sequence of integers."""
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        raise TypeError(f"{op}: {name} must be a tuple of ints, got {type(value).__name__}")
-    for offset in value:
-        if not isinstance(offset, (int, torch.SymInt)):
-            raise TypeError(f"{op}: {name} must hold ints, got {type(offset).__name__}")
-
-
-def _shape(value: Tensor) -> str:
+def sizes(value: Tensor) -> str:
+    """For messages."""
     return f"[{', '.join(str(size) for size in value.shape)}]"
 
 
-def _short(dtype: torch.dtype) -> str:
+def short(dtype: torch.dtype) -> str:
+    """The dtype's name without torch; for messages."""
     return str(dtype).removeprefix("torch.")
