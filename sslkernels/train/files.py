@@ -54,13 +54,18 @@ def decoded(
         with ThreadPoolExecutor(THREADS) as pool:
             found = [*pool.map(decode, paths)]
     reasons = [f"{p} ({x})" for p, x in zip(paths, found, strict=True) if isinstance(x, str)]
-    rest = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
-    bad = "; ".join(reasons[:NAMED]) + rest
+    bad = listed(reasons)
     count = f"{len(reasons)} of {len(paths)} {what}"
     if reasons and strict:
         raise TrainError(f"{count} cannot be read: {bad}")
     kept = [(p, x) for p, x in zip(paths, found, strict=True) if isinstance(x, Tensor)]
     return Decoded(kept, bad, f"{count} skipped: {bad}" if reasons else "")
+
+
+def listed(reasons: Sequence[str]) -> str:
+    """The first of them, and how many more there are."""
+    rest = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
+    return "; ".join(reasons[:NAMED]) + rest
 
 
 def _array(decode: Callable[[Path], Tensor | str], path: Path) -> Any:

@@ -118,6 +118,7 @@ class TextOptions(RunOptions):
             "standard library."
         ),
     ] = STDLIB
+    strict: Strict = False
     megabytes: Annotated[float, typer.Option(help="Of more text than this, a sample is read.")] = (
         4.0
     )

@@ -90,7 +90,13 @@ def text(kind: type[Any], options: TextOptions, own: dict[str, Any]) -> Task[Any
     """A method of text, measured by the tokens it guesses, and what else it tells."""
     size = Size(options.length, options.width, options.layers)
     resumed = options.out if options.resume else None
-    tokens = load_tokens(options.data, options.megabytes, options.vocab_size, resume_from=resumed)
+    tokens = load_tokens(
+        options.data,
+        options.megabytes,
+        options.vocab_size,
+        resume_from=resumed,
+        strict=options.strict,
+    )
     method: TextMethod = kind(tokens.vocab_size, size, **own)
     train, test = kind.examples(tokens, size, options.seed, HELD_OUT_SEED)
 

@@ -10,6 +10,7 @@ from sslkernels.train.errors import TrainError
 from sslkernels.train.text import corpus, tokenizer, tokens
 from sslkernels.train.text.examples import Pairs, Windows, fold
 from sslkernels.train.text.tokenizer import CLS, MASK, PAD, SEP, SPECIAL_IDS
+from tests.train.commands import train
 
 
 def write(folder: Path, **files: str) -> Path:
@@ -63,17 +64,27 @@ def test_of_too_much_text_a_sample_is_read_the_same_every_time(tmp_path):
     assert corpus.load(str(tmp_path), 1).fingerprint != first.fingerprint
 
 
-def test_files_that_are_not_utf8_are_counted(folder):
+def test_files_that_are_not_utf8_are_named_and_strict_stops_there(folder):
     (folder / "latin.txt").write_bytes("caf\xe9".encode("latin-1"))
-    assert corpus.load(str(folder), 1).skipped == 1
+    named = r"1 of \d+ files skipped: \S*latin\.txt \(UnicodeDecodeError: .*0xe9.*\)"
+    assert re.fullmatch(named, corpus.load(str(folder), 1).skipped)
     loaded = tokens.load(str(folder), 1, 300, resume_from=None)
-    assert loaded.note.endswith("; 1 files skipped: not UTF-8, or unreadable")
+    assert re.search(f"; {named}$", loaded.note)
+    with pytest.raises(TrainError, match=r"1 of \d+ files cannot be read: \S*latin\.txt \("):
+        tokens.load(str(folder), 1, 300, resume_from=None, strict=True)
+
+
+def test_strict_is_an_option_of_text(folder, tmp_path):
+    (folder / "latin.txt").write_bytes(b"\xff")
+    result = train("gpt", "--data", folder, "--strict", "--smoke", "--out", tmp_path / "run")
+    assert result.exit_code == 2 and "latin.txt" in result.output
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, r"no text in .*: \.txt, \.md, \.py files are read, 0 could not be"),
+        ({}, r"no text in .*: \.txt, \.md, \.py files are read$"),
         ({"a_csv": "1,2"}, "no text in "),
         ({"a_txt": " \n"}, "no text in "),
         ({"a_txt": "one\ntwo\nthree\n"}, "too little text in .*: 3 lines or files"),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sslkernels.train.errors import TrainError
+from sslkernels.train.files import listed
 
 STDLIB = "stdlib"
 SUFFIXES = (".txt", ".md", ".py")
@@ -24,16 +25,17 @@ DOCUMENTS = 2 * HOLD_OUT  # fewer files than these are cut
 class Corpus:
     """Documents, some of them held out, none of them empty.
 
-    skipped: files that could not be read or are not UTF-8; fingerprint: the same for the same text.
+    skipped: which files could not be read or are not UTF-8, empty for none; fingerprint: the same
+    for the same text.
     """
 
     train: list[str]
     test: list[str]
-    skipped: int
+    skipped: str
     fingerprint: str
 
 
-def load(name: str, megabytes: float) -> Corpus:
+def load(name: str, megabytes: float, *, strict: bool = False) -> Corpus:
     """Read the Python standard library (`"stdlib"`) or all .txt, .md and .py files below a folder.
 
     Of more text than `megabytes`, a sample of the files is read, the same every time. Every tenth
@@ -41,17 +43,18 @@ def load(name: str, megabytes: float) -> Corpus:
     is every tenth part of them.
 
     Raises:
-        TrainError: there is no such folder, no text or too little in it, or `megabytes` is not
-            positive and finite.
+        TrainError: there is no such folder, no text or too little in it; with strict, a file cannot
+            be read or is not UTF-8; `megabytes` is not positive and finite.
     """
     if not (math.isfinite(megabytes) and megabytes > 0):
         raise TrainError(f"megabytes is {megabytes}, must be positive and finite")
-    texts, skipped = read(files(name), int(megabytes * 1e6))
+    paths = files(name)
+    texts, reasons = read(paths, int(megabytes * 1e6))
+    count = f"{len(reasons)} of {len(paths)} files"
+    if reasons and (strict or not texts):
+        raise TrainError(f"{count} cannot be read: {listed(reasons)}")
     if not texts:
-        raise TrainError(
-            f"no text in {name}: {', '.join(SUFFIXES)} files are read, "
-            f"{skipped} could not be or are not UTF-8"
-        )
+        raise TrainError(f"no text in {name}: {', '.join(SUFFIXES)} files are read")
     documents = cut(texts)
     if len(documents) < HOLD_OUT:
         raise TrainError(f"too little text in {name}: {len(documents)} lines or files")
@@ -61,7 +64,7 @@ def load(name: str, megabytes: float) -> Corpus:
     return Corpus(
         train=[text for i, text in enumerate(documents, 1) if i % HOLD_OUT],
         test=documents[HOLD_OUT - 1 :: HOLD_OUT],
-        skipped=skipped,
+        skipped=f"{count} skipped: {listed(reasons)}" if reasons else "",
         fingerprint=digest.hexdigest(),
     )
 
@@ -81,17 +84,17 @@ def files(name: str) -> list[Path]:
     return [folder / path for path in sorted(found)]
 
 
-def read(paths: Sequence[Path], limit: int) -> tuple[list[str], int]:
-    """Texts of at most `limit` bytes in all, and how many files were skipped."""
+def read(paths: Sequence[Path], limit: int) -> tuple[list[str], list[str]]:
+    """Texts of at most `limit` bytes in all, and of the files that cannot be read each with why."""
     texts: dict[Path, str] = {}
-    skipped = 0
+    reasons = []
     # In an order that has nothing to do with the names: what fits is a sample of all.
     for path in random.Random(0).sample(paths, len(paths)):
         try:
             content = path.read_bytes()
             text = content.decode()
-        except (OSError, UnicodeDecodeError):
-            skipped += 1
+        except (OSError, UnicodeDecodeError) as error:
+            reasons.append(f"{path} ({type(error).__name__}: {error})")
             continue
         if len(content) > limit:
             text = content[:limit].decode(errors="ignore")
@@ -100,7 +103,7 @@ def read(paths: Sequence[Path], limit: int) -> tuple[list[str], int]:
             limit -= len(content)
         if limit <= 0:
             break
-    return [texts[path] for path in paths if path in texts], skipped
+    return [texts[path] for path in paths if path in texts], sorted(reasons)
 
 
 def cut(texts: list[str]) -> list[str]:

@@ -25,7 +25,14 @@ class Tokens:
     note: str
 
 
-def load(name: str, megabytes: float, vocab_size: int, *, resume_from: Path | None) -> Tokens:
+def load(
+    name: str,
+    megabytes: float,
+    vocab_size: int,
+    *,
+    resume_from: Path | None,
+    strict: bool = False,
+) -> Tokens:
     """Read text as `corpus.load` does; train a tokenizer on what is not held out, or take that of
     an earlier run from its folder.
 
@@ -34,13 +41,13 @@ def load(name: str, megabytes: float, vocab_size: int, *, resume_from: Path | No
     """
     if resume_from is None:
         tokenizer.check_size(vocab_size)  # before the text is read
-        text = corpus.load(name, megabytes)
+        text = corpus.load(name, megabytes, strict=strict)
         coder = tokenizer.train(text.train, vocab_size)
     else:
         coder = tokenizer.load(resume_from / tokenizer.FILE)
-        text = corpus.load(name, megabytes)
+        text = corpus.load(name, megabytes, strict=strict)
     train, test = (tokenizer.encode(coder, texts) for texts in (text.train, text.test))
-    skipped = f"; {text.skipped} files skipped: not UTF-8, or unreadable" if text.skipped else ""
+    skipped = f"; {text.skipped}" if text.skipped else ""
     return Tokens(
         train=train,
         test=test,
