@@ -11,7 +11,6 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 export PYTHONPATH="$here/../..${PYTHONPATH:+:$PYTHONPATH}"
 
-running=()
 for isa in ${*:-$("$python" "$here/sanitized.py" isas)}; do
   library="$scratch/$isa.so"
   "$python" "$here/sanitized.py" build "$isa" "$library" "$compiler"
@@ -20,7 +19,5 @@ for isa in ${*:-$("$python" "$here/sanitized.py" isas)}; do
   # keep what they allocate until the end.
   LD_PRELOAD="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-name=libstdc++.so)" \
     ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-    "$python" "$here/sanitized.py" run "$library" &
-  running+=($!)  # while the next one is compiled
+    "$python" "$here/sanitized.py" run "$library"
 done
-for process in "${running[@]}"; do wait "$process"; done
