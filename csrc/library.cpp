@@ -16,15 +16,15 @@ STABLE_TORCH_LIBRARY(sslkernels, m) {
       "bool decoupled, str reduction, int precision) "
       "-> (Tensor loss, Tensor dz1, Tensor dz2, Tensor dscale)");
   m.def(
-      "logsumexp_forward(Tensor q, Tensor? k, Tensor scale, Tensor? bias, int[] exclude, "
+      "logsumexp_forward(Tensor q, Tensor? k, Tensor scale, Tensor? bias, SymInt[] exclude, "
       "int precision) -> Tensor");
   m.def(
       "logsumexp_backward(Tensor grad, Tensor lse, Tensor q, Tensor? k, Tensor scale, "
-      "Tensor? bias, int[] exclude, bool with_dk, int precision) "
+      "Tensor? bias, SymInt[] exclude, bool with_dk, int precision) "
       "-> (Tensor dq, Tensor dk, Tensor dscale, Tensor dbias)");
   m.def(
       "weighted_logsumexp_forward(Tensor q, Tensor? k, Tensor row_weight, Tensor scale, "
-      "Tensor? bias, int[] exclude, int precision) "
+      "Tensor? bias, SymInt[] exclude, int precision) "
       "-> (Tensor value, Tensor lse, Tensor dq, Tensor dk, Tensor dscale, Tensor dbias)");
   m.def(
       "logit_terms_forward(Tensor q, Tensor k, Tensor target, Tensor scale, Tensor? bias, "

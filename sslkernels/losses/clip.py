@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from sslkernels import backends, checks
 from sslkernels.losses import joint
+from sslkernels.losses.reweighted import against
 from sslkernels.losses.rows import row_dots, unit_rows
 from sslkernels.similarity.op import scale_tensor
 from sslkernels.similarity.pairs import pair_terms
@@ -49,8 +50,7 @@ def clip_loss(
             by the number of ranks. Every rank must call, and call backward. Breaks the graph of
             torch.compile.
         exchange: with group, how the ranks' keys meet: "gather", all on every rank; or "ring", in
-            turn, so that a rank holds no more than its own and two others', for 8 products instead
-            of 6.
+            turn, so that a rank holds no more than its own and two others'.
 
     Returns:
         The loss, 0-dim; float64 for float64 inputs, else float32.
@@ -146,12 +146,12 @@ def _joint(
         exchange=exchange,
     )
     scale = scale_tensor(logit_scale, q)
-    half = 0.5 * shares.row_weight("mean")
     positive = row_dots(q, k) * scale
-    weight = torch.full_like(positive, half)
-    by_image = joint.weighted_lse(q, k, shares, exchange, weight, scale)
-    by_text = joint.weighted_lse(k, q, shares, exchange, weight, scale)
-    return _with_bias(by_image + by_text - 2.0 * half * positive.sum(), logit_bias)
+    # The pair apart: where it is likely, the gradient hangs on what is left beside it.
+    by_image = joint.row_lse(q, k, shares, exchange, scale, exclude_own=True)
+    by_text = joint.row_lse(k, q, shares, exchange, scale, exclude_own=True)
+    total = (against(by_image, positive) + against(by_text, positive)).sum()
+    return _with_bias(0.5 * shares.row_weight("mean") * total, logit_bias)
 
 
 # What the ranks tell each other is data of this call, and no part of a compiled graph.

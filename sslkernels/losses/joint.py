@@ -104,15 +104,15 @@ def weighted_lse(
     exchange: str,
     weight: Tensor,
     scale: Tensor,
-    bias: Tensor | None = None,
     exclude_own: bool = False,
 ) -> Tensor:
     """`sum_i weight_i * row_lse_i`, 0-dim, for a product less where the keys are gathered."""
     if exchange == "ring":
-        return (weight * row_lse(q, k, shares, exchange, scale, bias, exclude_own)).sum()
-    keys, key_bias = _gathered(k, bias, shares)
+        lse = row_lse(q, k, shares, exchange, scale, exclude_own=exclude_own)
+        return (weight * lse).sum()
+    keys = distributed.gather_rows(k, shares)
     own = _own(exclude_own, shares.start)
-    return weighted_logsumexp(q, keys, weight, scale=scale, bias=key_bias, exclude=own)
+    return weighted_logsumexp(q, keys, weight, scale=scale, exclude=own)
 
 
 def _own(exclude: bool, start: int) -> Sequence[int]:

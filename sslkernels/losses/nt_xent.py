@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -68,8 +67,8 @@ def nt_xent(
             loss by the number of ranks. For "sum" it is the sum over the ranks. Every rank must
             call, and call backward. Breaks the graph of torch.compile.
         exchange: with group, how the ranks' rows meet: "gather", all on every rank; or "ring", in
-            turn, so that a rank holds no more than its own and two others', for 4 products instead
-            of 3 and without return_accuracy.
+            turn, so that a rank holds no more than its own and two others', without
+            return_accuracy.
 
     Returns:
         The loss, 0-dim or [2N] for "none"; float64 for float64 inputs, else float32. With
@@ -277,21 +276,24 @@ def _joint(
     with torch.autocast(z.device.type, enabled=False):
         wide = z.to(accumulate_dtype(dtype))
         positive = (wide[:n] * wide[n:]).sum(1) * scale
-        blocks = _joint_blocks(n, shares.start, decoupled)
-        if exchange == "ring":
-            exclude = (0, n) if decoupled else (0,)
-            rows = ring.logsumexp(z, z, shares, scale=scale, exclude=exclude) - positive.repeat(2)
-            loss = rows if reduction == "none" else weight * rows.sum()
-        elif reduction == "none":
-            lse = [logsumexp(z[at], keys, scale=scale, exclude=out) for at, out in blocks]
-            loss = torch.cat(lse) - positive.repeat(2)
-        else:
+        blocks = _joint_blocks(n, shares.start)
+        if decoupled and exchange == "gather" and reduction != "none":
             row_weight = wide.new_full((2 * n,), weight)
             totals = [
                 weighted_logsumexp(z[at], keys, row_weight[at], scale=scale, exclude=out)
                 for at, out in blocks
             ]
             loss = sum(totals) - (2.0 * weight) * positive.sum()
+        else:
+            if exchange == "ring":
+                negatives = ring.logsumexp(z, z, shares, scale=scale, exclude=(0, n))
+            else:
+                lse = [logsumexp(z[at], keys, scale=scale, exclude=out) for at, out in blocks]
+                negatives = torch.cat(lse)
+            positive = positive.repeat(2)
+            # Apart, as in `_composed`: where the positive is likely, the rest is small.
+            rows = negatives - positive if decoupled else against(negatives, positive)
+            loss = rows if reduction == "none" else weight * rows.sum()
     if not return_accuracy:
         return loss
     hits = torch.ops.sslkernels_chunked.contrastive_accuracy.default
@@ -303,13 +305,9 @@ def _joint(
 _joint_outside_graphs: Any = torch.compiler.disable(_joint)
 
 
-def _joint_blocks(n: int, start: int, decoupled: bool) -> Iterator[tuple[slice, tuple[int, ...]]]:
-    """The 2n rows in blocks whose excluded columns are the same offsets from the row."""
-    if not decoupled:
-        yield slice(0, 2 * n), (start,)
-        return
-    yield slice(0, n), (start, start + n)
-    yield slice(n, 2 * n), (start + n, start)
+def _joint_blocks(n: int, start: int) -> list[tuple[slice, tuple[int, int]]]:
+    """The 2n rows by views, and the offsets from a row to itself and to its positive."""
+    return [(slice(0, n), (start, start + n)), (slice(n, 2 * n), (start + n, start))]
 
 
 class _NTXent(Function):

@@ -285,20 +285,20 @@ def _fake_gradients(q, k, bias):
 
 define_chunked(
     "logsumexp_forward",
-    "(Tensor q, Tensor? k, Tensor scale, Tensor? bias, int[] exclude, int precision) -> Tensor",
+    "(Tensor q, Tensor? k, Tensor scale, Tensor? bias, SymInt[] exclude, int precision) -> Tensor",
     chunked.logsumexp_forward,
     _fake_logsumexp_forward,
 )
 define_chunked(
     "logsumexp_backward",
-    "(Tensor grad, Tensor lse, Tensor q, Tensor? k, Tensor scale, Tensor? bias, int[] exclude,"
+    "(Tensor grad, Tensor lse, Tensor q, Tensor? k, Tensor scale, Tensor? bias, SymInt[] exclude,"
     " bool with_dk, int precision) -> (Tensor dq, Tensor dk, Tensor dscale, Tensor dbias)",
     chunked.logsumexp_backward,
     _fake_logsumexp_backward,
 )
 define_chunked(
     "weighted_logsumexp_forward",
-    "(Tensor q, Tensor? k, Tensor row_weight, Tensor scale, Tensor? bias, int[] exclude,"
+    "(Tensor q, Tensor? k, Tensor row_weight, Tensor scale, Tensor? bias, SymInt[] exclude,"
     " int precision) -> (Tensor value, Tensor lse, Tensor dq, Tensor dk, Tensor dscale,"
     " Tensor dbias)",
     chunked.weighted_logsumexp_forward,
