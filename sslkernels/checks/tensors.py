@@ -54,9 +54,7 @@ def floats(
     """`value` is a dense floating tensor of this shape on the device of `like`."""
     tensor(op, name, value)
     assert isinstance(value, Tensor)
-    if tuple(value.shape) != tuple(shape):
-        wanted = ", ".join(str(size) for size in shape)
-        raise ValueError(f"{op}: {name} must have shape [{wanted}], got {sizes(value)}")
+    _shaped(op, name, value, shape)
     floating(op, name, value)
     same_device(op, name, value, like_name, like)
 
@@ -122,9 +120,7 @@ def integers(
     """`value` is a dense tensor of integers of this shape on the device of `like`."""
     integer_tensor(op, name, value)
     assert isinstance(value, Tensor)
-    if tuple(value.shape) != tuple(shape):
-        wanted = ", ".join(str(size) for size in shape)
-        raise ValueError(f"{op}: {name} must have shape [{wanted}], got {sizes(value)}")
+    _shaped(op, name, value, shape)
     same_device(op, name, value, like_name, like)
 
 
@@ -201,6 +197,12 @@ def views(
 def sizes(value: Tensor) -> str:
     """For messages."""
     return f"[{', '.join(str(size) for size in value.shape)}]"
+
+
+def _shaped(op: str, name: str, value: Tensor, shape: Sequence[int]) -> None:
+    if tuple(value.shape) != tuple(shape):
+        wanted = ", ".join(str(size) for size in shape)
+        raise ValueError(f"{op}: {name} must have shape [{wanted}], got {sizes(value)}")
 
 
 def short(dtype: torch.dtype) -> str:
