@@ -9,9 +9,19 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "bfloat16_pairs.h"
 #include "simd.h"
 
 namespace sslk {
+
+// How an element of A meets a vector of B, and in what they are summed; bfloat16_pairs.h has
+// another way.
+template <class T>
+SSLK_INLINE Vec<T> multiply_add(T x, Vec<T> b, Vec<T> sum) {
+  return sum + x * b;
+}
+template <class T>
+using SumOf = std::conditional_t<sizeof(T) == 8, double, float>;
 
 // Columns of C that one micro-kernel keeps in registers: two vectors.
 template <class T>
@@ -35,23 +45,23 @@ struct Strided {
 // C[Rows, kPanel] (+)= A[Rows, depth] B[depth, kPanel], B packed row after row. The product is
 // added as a whole: it would round once a term in the size of all that C has summed.
 template <class T, int Rows>
-SSLK_INLINE void micro_kernel(Strided<T> a, const T* b, int64_t depth, T* c, int64_t ldc,
+SSLK_INLINE void micro_kernel(Strided<T> a, const T* b, int64_t depth, SumOf<T>* c, int64_t ldc,
                               bool accumulate) {
   constexpr int kL = kLanes<T>;
-  Vec<T> sums[Rows][2] = {};
+  Vec<SumOf<T>> sums[Rows][2] = {};
   for (int64_t k = 0; k < depth; ++k) {
     const Vec<T> b0 = load(b + k * kPanel<T>), b1 = load(b + k * kPanel<T> + kL);
 #pragma GCC unroll 12
     for (int i = 0; i < Rows; ++i) {
       const T x = a.data[i * a.row + k * a.column];
-      sums[i][0] += x * b0;
-      sums[i][1] += x * b1;
+      sums[i][0] = multiply_add(x, b0, sums[i][0]);
+      sums[i][1] = multiply_add(x, b1, sums[i][1]);
     }
   }
 #pragma GCC unroll 12
   for (int i = 0; i < Rows; ++i) {
     for (int h = 0; h < 2; ++h) {
-      T* at = c + i * ldc + h * kL;
+      SumOf<T>* at = c + i * ldc + h * kL;
       store(at, accumulate ? load(at) + sums[i][h] : sums[i][h]);
     }
   }
@@ -59,7 +69,7 @@ SSLK_INLINE void micro_kernel(Strided<T> a, const T* b, int64_t depth, T* c, int
 
 // One column panel of C, rows in the largest steps that fit the registers.
 template <class T, int Rows>
-void panel_product(Strided<T> a, const T* b, int64_t rows, int64_t depth, T* c, int64_t ldc,
+void panel_product(Strided<T> a, const T* b, int64_t rows, int64_t depth, SumOf<T>* c, int64_t ldc,
                    bool accumulate) {
   int64_t i = 0;
   for (; i + Rows <= rows; i += Rows) {
@@ -77,7 +87,7 @@ void panel_product(Strided<T> a, const T* b, int64_t rows, int64_t depth, T* c, 
 // rows is even and columns a multiple of kPanel.
 template <class T>
 void block_product(Strided<T> a, const T* b, int64_t panel_step, int64_t rows, int64_t columns,
-                   int64_t depth, T* c, int64_t ldc, bool accumulate) {
+                   int64_t depth, SumOf<T>* c, int64_t ldc, bool accumulate) {
   constexpr int kRows = kVectorRegisters == 32 ? 12 : 6;
   for (int64_t j = 0; j < columns; j += kPanel<T>) {
     panel_product<T, kRows>(a, b + j / kPanel<T> * panel_step, rows, depth, c + j, ldc, accumulate);

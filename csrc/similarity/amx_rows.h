@@ -11,9 +11,8 @@ namespace sslk::amx {
 // How many bfloat16 parts an element is split into: bfloat16 holds 8 bits, so float16's 11 take two
 // and float32's 24 three.
 inline int parts(Dtype dtype, Precision precision) {
-  const bool whole = dtype == Dtype::kFloat32;
-  if (dtype == Dtype::kBFloat16 || (whole && precision == Precision::kMedium)) return 1;
-  return whole && precision == Precision::kHighest ? 3 : 2;
+  if (in_bfloat16(dtype, precision)) return 1;
+  return dtype == Dtype::kFloat32 && precision == Precision::kHighest ? 3 : 2;
 }
 
 // 16 elements of a row from column d on, zero past the end.

@@ -5,6 +5,7 @@
 
 #include "cross_amx.h"
 #include "cross_vector.h"
+#include "pair_operand.h"
 
 namespace sslk {
 
@@ -20,6 +21,12 @@ void with_pass(const Logits& problem, F&& f) {
         return f(CrossPass<amx::CrossKernel<2>>(problem));
       default:
         return f(CrossPass<amx::CrossKernel<3>>(problem));
+    }
+  }
+#elif defined(__AVX512BF16__)
+  if constexpr (std::is_same_v<Acc, float>) {
+    if (in_bfloat16(problem.dtype, problem.precision)) {
+      return f(CrossPass<VectorKernel<float, PairOperand>>(problem));
     }
   }
 #endif

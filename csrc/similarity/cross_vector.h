@@ -1,4 +1,5 @@
-// The kernel of cross_pass.h on the vector units of any ISA, in float or double.
+// The kernel of cross_pass.h on the vector units of any ISA, in float or double; the operands'
+// class multiplies.
 #pragma once
 
 #include <algorithm>
@@ -8,7 +9,7 @@
 
 namespace sslk {
 
-template <class T>
+template <class T, class Matrix = Operand<T>>
 struct VectorKernel {
   using Scalar = T;
   static constexpr int64_t kForwardColumns = 128, kBackwardColumns = 128;
@@ -74,7 +75,7 @@ struct VectorKernel {
       return dots;
     }
 
-    const Operand<T>& operand() const { return q_; }
+    const Matrix& operand() const { return q_; }
     T* dq(int64_t r) const { return dq_ + r * q_.width(); }
 
    private:
@@ -84,7 +85,7 @@ struct VectorKernel {
 
     const Logits& p_;
     const KeptRows& kept_;
-    Operand<T> q_;
+    Matrix q_;
     bool backward_;
     T* dq_ = nullptr;
   };
@@ -159,7 +160,7 @@ struct VectorKernel {
     }
 
     const Logits* p_;
-    Operand<T> k_;
+    Matrix k_;
     int64_t stride_;
     bool backward_;
     int64_t count_ = 0;  // columns of the chunk, padded to blocks

@@ -10,6 +10,11 @@ enum class Dtype { kFloat64, kFloat32, kBFloat16, kFloat16 };
 // torch.get_float32_matmul_precision(): what one product of float32 matrices may lose.
 enum class Precision { kHighest = 0, kHigh = 1, kMedium = 2 };
 
+// Whether a product may round its operands to bfloat16.
+constexpr bool in_bfloat16(Dtype dtype, Precision precision) {
+  return dtype == Dtype::kBFloat16 || (dtype == Dtype::kFloat32 && precision == Precision::kMedium);
+}
+
 // Two views of one batch, seen as one matrix: row i < n is z1[i], the others z2[i - n]. Or one
 // matrix alone: z2 is null.
 struct Views {

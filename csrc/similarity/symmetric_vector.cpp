@@ -7,6 +7,7 @@
 #include "../workspace.h"
 #include "cross.h"
 #include "operand.h"
+#include "pair_operand.h"
 #include "row_stat.h"
 #include "view_matrix.h"
 
@@ -16,7 +17,7 @@ namespace {
 constexpr int64_t kStripe = 128;  // rows of one stripe: a block of scores stays in L2
 
 // The symmetric algorithm on blocks of scores, upper triangle only (parallel.h for the order).
-template <class T>
+template <class T, class Matrix>
 class SymmetricKernel {
  public:
   explicit SymmetricKernel(const Symmetric& problem)
@@ -173,7 +174,7 @@ class SymmetricKernel {
   const Symmetric& problem_;
   const int64_t m_;
   const T c_;  // exp(score) = 2^(c_ <z_i, z_j>)
-  Operand<T> z_;
+  Matrix z_;
   const Tournament tournament_;
   std::vector<T*> blocks_;  // one a worker
   T* sums_ = nullptr;       // forward: over the negatives of exp(s_ij); backward: g_i / l_i
@@ -181,15 +182,28 @@ class SymmetricKernel {
   T* dz_ = nullptr;
 };
 
+// Calls f with the kernel that multiplies as the problem's precision asks for.
+template <class T, class F>
+bool with_kernel(const Symmetric& problem, F&& f) {
+#ifdef __AVX512BF16__
+  if constexpr (std::is_same_v<T, float>) {
+    if (in_bfloat16(problem.views.dtype, problem.precision)) {
+      return f(SymmetricKernel<float, PairOperand>(problem));
+    }
+  }
+#endif
+  return f(SymmetricKernel<T, Operand<T>>(problem));
+}
+
 }  // namespace
 
 template <class T>
 bool symmetric_vector_forward(const Symmetric& problem, const SymmetricForward<T>& out) {
-  return SymmetricKernel<T>(problem).forward(out);
+  return with_kernel<T>(problem, [&](auto&& kernel) { return kernel.forward(out); });
 }
 template <class T>
 bool symmetric_vector_backward(const Symmetric& problem, const SymmetricBackward<T>& out) {
-  return SymmetricKernel<T>(problem).backward(out);
+  return with_kernel<T>(problem, [&](auto&& kernel) { return kernel.backward(out); });
 }
 
 namespace {

@@ -14,8 +14,8 @@ namespace sslk {
 // Fills z from the views; returns the largest squared norm of a row (1 when they are normalised).
 // A row that holds NaN or inf becomes NaN throughout, so that every score with it is NaN. inv_norm
 // is written by the forward and read by the backward.
-template <class T, bool Forward>
-T load_views(const Symmetric& problem, const Operand<T>& z, T* inv_norm) {
+template <class T, bool Forward, class Matrix>
+T load_views(const Symmetric& problem, const Matrix& z, T* inv_norm) {
   const Views& views = problem.views;
   std::atomic<T> largest{problem.normalize ? T(1) : T(0)};
   parallel_ranges(z.padded_rows() / kRowPadding, [&](int64_t begin, int64_t end) {
@@ -48,9 +48,9 @@ T load_views(const Symmetric& problem, const Operand<T>& z, T* inv_norm) {
 
 // Turns dz[i] = (W Z)_i into the gradient of the views, through scale and normalisation, row by row
 // in parallel; returns the sum of <z_i, (W Z)_i>.
-template <class T>
-T store_gradients(const Symmetric& problem, const Operand<T>& z, T* dz,
-                  const SymmetricBackward<T>& out, T* dots) {
+template <class T, class Matrix>
+T store_gradients(const Symmetric& problem, const Matrix& z, T* dz, const SymmetricBackward<T>& out,
+                  T* dots) {
   const Views& views = problem.views;
   parallel_ranges(views.rows(), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {

@@ -70,6 +70,11 @@ def _isas() -> dict[str, Isa]:
             Isa("AVX2", tuple(f"-m{feature}" for feature in _AVX2), frozenset(_AVX2)),
             Isa("AVX512", avx512, frozenset(_AVX512)),
             Isa(
+                "AVX512_BF16",
+                (*avx512, "-mavx512bf16"),
+                frozenset((*_AVX512, "avx512_bf16")),
+            ),
+            Isa(
                 "AMX",
                 (*avx512, "-mavx512bf16", "-mamx-tile", "-mamx-bf16", "-mamx-int8"),
                 frozenset((*_AVX512, "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8")),

@@ -41,9 +41,8 @@ def candidates(
             raise NativeUnavailable(f"{ENVIRONMENT} is {wanted!r}, but this CPU lacks {missing}")
         return [isa.name]
     base = capability if capability in flags.ISAS else "DEFAULT"
-    if base == "AVX512" and features is not None and flags.ISAS["AMX"].cpu_features <= features:
-        return ["AMX", base]
-    return [base]
+    better = ("AMX", "AVX512_BF16") if base == "AVX512" and features is not None else ()
+    return [*(name for name in better if flags.ISAS[name].cpu_features <= features), base]
 
 
 def cpu_features() -> frozenset[str] | None:

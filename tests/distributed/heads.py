@@ -150,8 +150,9 @@ for name, use, settings in (
     ("own negatives", own_negatives, {"in_batch": True}),
 ):
     # The gradient of the scale is a difference, with beta down to 1 / 40 of its parts: there one
-    # process in float32 is 3.3e-6 away.
-    tolerance = 2e-5 if "beta" in settings else 3e-6 if "with_bias" in settings else 1e-6
+    # process in float32 is 3.3e-6 away. With a few rows against other negatives eager PyTorch in
+    # float32 is up to 1.8e-6 away.
+    tolerance = 2e-5 if "beta" in settings else 3e-6 if use is retrieval else 1e-6
     HEADS[f"info_nce {name}"] = Head(
         use(sslkernels.info_nce), use(info_nce.reference), settings, tolerance
     )

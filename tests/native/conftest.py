@@ -25,6 +25,8 @@ int64_t answer() { return inner_answer(); }
 
 int64_t compiled_isa() {
 #if defined(SSLK_ISA_AMX)
+  return 4;
+#elif defined(SSLK_ISA_AVX512_BF16)
   return 3;
 #elif defined(SSLK_ISA_AVX512)
   return 2;

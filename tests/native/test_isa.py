@@ -19,9 +19,10 @@ if "AMX" in flags.ISAS:
 
 
 @x86
-def test_capability_decides_and_amx_needs_the_cpu() -> None:
-    assert candidates({}, "AVX512", FULL) == ["AMX", "AVX512"]
-    assert candidates({}, "AVX512", NO_AMX) == ["AVX512"]
+def test_capability_decides_and_the_best_need_the_cpu() -> None:
+    assert candidates({}, "AVX512", FULL) == ["AMX", "AVX512_BF16", "AVX512"]
+    assert candidates({}, "AVX512", NO_AMX) == ["AVX512_BF16", "AVX512"]
+    assert candidates({}, "AVX512", NO_AMX - {"avx512_bf16"}) == ["AVX512"]
     assert candidates({}, "AVX512", None) == ["AVX512"]
     # ATEN_CPU_CAPABILITY lowers what torch reports: AMX must not come back.
     assert candidates({}, "AVX2", FULL) == ["AVX2"]
