@@ -73,11 +73,12 @@ class PairOperand {
   int64_t form() const { return rows_ * width_ / 2; }
 
   void pack_neighbours(int64_t i, int64_t k) const {
-    const Vec<Pair> pairs = neighbours(load(row(i) + k), load(row(i) + k + kLanes<float>));
-    if (left_) store(in_pairs_ + (i * width_ + k) / 2, pairs);
+    alignas(64) Pair scratch[kLanes<Pair>];
+    Pair* const pairs = left_ ? in_pairs_ + (i * width_ + k) / 2 : scratch;
+    store(pairs, neighbours(load(row(i) + k), load(row(i) + k + kLanes<float>)));
     if (!right_) return;
     Pair* column = transposed_ + i / kWide * kWide * (width_ / 2) + k / 2 * kWide + i % kWide;
-    for (int n = 0; n < kLanes<Pair>; ++n) column[n * kWide] = Pair(pairs[n]);
+    for (int n = 0; n < kLanes<Pair>; ++n) column[n * kWide] = pairs[n];
   }
   void pack_values(int64_t i, int64_t k) const {
     Pair* target = panels_ + k * (rows_ / 2) + i / 2 * kWide;

@@ -26,9 +26,9 @@ T load_views(const Symmetric& problem, const Matrix& z, T* inv_norm) {
       std::fill(row, row + z.width(), T(0));
       if (i >= views.rows()) continue;
       load_row(views.dtype, view_row(views, i), views.d, row);
-      T square = 0;
-      for (int64_t k = 0; k < z.width(); k += kLanes<T>)
-        square += sum(load(row + k) * load(row + k));
+      Vec<T> squares{};
+      for (int64_t k = 0; k < z.width(); k += kLanes<T>) squares += load(row + k) * load(row + k);
+      const T square = sum(squares);
       T factor = 1;
       if (problem.normalize) {
         factor = Forward ? T(1) / std::max(std::sqrt(square), T(kNormEpsilon)) : inv_norm[i];
