@@ -40,21 +40,28 @@ size_t idle_bytes() {
   return total;
 }
 
+// Whether a block may serve a call: a far larger one is left to larger calls.
+bool serves(size_t size, size_t bytes) { return size >= bytes && size / 4 <= bytes; }
+
 }  // namespace
 
 MemoryBlock borrow_block(size_t bytes) {
   {
     std::lock_guard<std::mutex> lock(cache().mutex);
     std::vector<MemoryBlock>& idle = cache().idle;
-    auto fits = [&](const MemoryBlock& block) {
-      return block.size >= bytes && block.size / 4 <= bytes;
-    };
-    auto newest = std::find_if(idle.rbegin(), idle.rend(), fits);  // likeliest to be in the caches
-    if (newest != idle.rend()) {
+    auto take_newest = [&](auto&& wanted) {  // likeliest to be in the caches
+      const auto newest = std::find_if(idle.rbegin(), idle.rend(), wanted);
+      if (newest == idle.rend()) return MemoryBlock{nullptr, 0};
       const MemoryBlock block = *newest;
       idle.erase(std::next(newest).base());
       return block;
-    }
+    };
+    const MemoryBlock block =
+        take_newest([&](const MemoryBlock& each) { return serves(each.size, bytes); });
+    if (block.memory != nullptr) return block;
+    // The new block will serve whom a smaller one served: a backward its forward.
+    std::free(
+        take_newest([&](const MemoryBlock& each) { return serves(bytes, each.size); }).memory);
   }
   const bool huge = bytes >= kHugePage;
   const size_t alignment = huge ? kHugePage : 4096;

@@ -7,7 +7,12 @@
 
 namespace sslk {
 
-enum class Forms { kAll, kRightOfScores, kLeftOfScores, kLeftOfScoresAndValues };
+enum class Forms { kAll, kScores, kRightOfScores, kLeftOfScores, kLeftOfScoresAndValues };
+
+// Whether rows are multiplied from the right somewhere.
+constexpr bool on_the_right(Forms forms) {
+  return forms == Forms::kAll || forms == Forms::kScores || forms == Forms::kRightOfScores;
+}
 
 template <class T>
 class Operand {
@@ -16,7 +21,7 @@ class Operand {
       : rows_(pad_rows(rows)),
         d_(d),
         width_((d + kPanel<T> - 1) / kPanel<T> * kPanel<T>),
-        transposes_(!use_blas<T>() && (forms == Forms::kAll || forms == Forms::kRightOfScores)),
+        transposes_(!use_blas<T>() && on_the_right(forms)),
         panels_too_(!use_blas<T>() &&
                     (forms == Forms::kAll || forms == Forms::kLeftOfScoresAndValues)) {}
 

@@ -11,7 +11,9 @@ namespace sslk {
 
 class PairOperand {
   static constexpr int64_t kWide = kPanel<Pair>;
-  static constexpr int64_t kSlice = 128;  // rows and columns of weights that are rounded at once
+  // Pairs of a product that are summed at once: what all rows meet stays in the first-level cache.
+  static constexpr int64_t kDeep = 192;
+  static constexpr int64_t kWeightRows = 128, kWeightColumns = 256;  // rounded at once
 
  public:
   PairOperand(int64_t rows, int64_t d, Forms forms = Forms::kAll)
@@ -19,7 +21,7 @@ class PairOperand {
         pairs_((d + 1) / 2),
         width_((d + kWide - 1) / kWide * kWide),
         left_(forms != Forms::kRightOfScores),
-        right_(forms == Forms::kAll || forms == Forms::kRightOfScores),
+        right_(on_the_right(forms)),
         values_(forms == Forms::kAll || forms == Forms::kLeftOfScoresAndValues) {}
 
   size_t bytes() const {
@@ -51,15 +53,21 @@ class PairOperand {
   void scores(int64_t i, int64_t rows, const PairOperand& other, int64_t j, int64_t columns,
               float* s, int64_t lds) const {
     const int64_t half = width_ / 2;
-    block_product<Pair>({in_pairs_ + i * half, half, 1}, other.transposed_ + j * half, kWide * half,
-                        rows, columns, pairs_, s, lds, false);
+    int64_t k = 0;
+    do {
+      block_product<Pair>({in_pairs_ + i * half + k, half, 1},
+                          other.transposed_ + j * half + k * kWide, kWide * half, rows, columns,
+                          std::min(kDeep, pairs_ - k), s, lds, /*accumulate=*/k > 0);
+      k += kDeep;
+    } while (k < pairs_);
   }
   // C[rows, width] += W[rows, count] this[j.., :]; rows of W, or of W^T, lie in one piece.
   void accumulate(Strided<float> w, int64_t rows, int64_t j, int64_t count, float* c) const {
-    alignas(64) Pair scratch[kSlice * kSlice / 2];
-    for (int64_t r = 0; r < rows; r += kSlice) {
-      for (int64_t n = 0; n < count; n += kSlice) {
-        const int64_t high = std::min(kSlice, rows - r), wide = std::min(kSlice, count - n);
+    alignas(64) Pair scratch[kWeightRows * kWeightColumns / 2];
+    for (int64_t r = 0; r < rows; r += kWeightRows) {
+      for (int64_t n = 0; n < count; n += kWeightColumns) {
+        const int64_t high = std::min(kWeightRows, rows - r);
+        const int64_t wide = std::min(kWeightColumns, count - n);
         const Strided<float> part{w.data + r * w.row + n * w.column, w.row, w.column};
         block_product<Pair>(w.column == 1 ? rounded(part, high, wide, scratch)
                                           : rounded_transpose(part, high, wide, scratch),
@@ -93,21 +101,22 @@ class PairOperand {
     for (int64_t r = 0; r < rows; ++r) {
       const float* from = w.data + r * w.row;
       for (int64_t n = 0; n < count; n += kWide) {
-        store(to + r * (kSlice / 2) + n / 2,
+        store(to + r * (kWeightColumns / 2) + n / 2,
               neighbours(load(from + n), load(from + n + kLanes<float>)));
       }
     }
-    return {to, kSlice / 2, 1};
+    return {to, kWeightColumns / 2, 1};
   }
   // The same where columns lie in one piece.
   static Strided<Pair> rounded_transpose(Strided<float> w, int64_t rows, int64_t count, Pair* to) {
     for (int64_t n = 0; n < count; n += 2) {
       const float* from = w.data + n * w.column;
       for (int64_t r = 0; r < rows; r += kLanes<float>) {
-        store(to + n / 2 * kSlice + r, lane_by_lane(load(from + r), load(from + w.column + r)));
+        store(to + n / 2 * kWeightRows + r,
+              lane_by_lane(load(from + r), load(from + w.column + r)));
       }
     }
-    return {to, 1, kSlice};
+    return {to, 1, kWeightRows};
   }
 
   int64_t rows_, pairs_, width_;

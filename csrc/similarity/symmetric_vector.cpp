@@ -20,11 +20,11 @@ constexpr int64_t kStripe = 128;  // rows of one stripe: a block of scores stays
 template <class T, class Matrix>
 class SymmetricKernel {
  public:
-  explicit SymmetricKernel(const Symmetric& problem)
+  SymmetricKernel(const Symmetric& problem, Forms forms)
       : problem_(problem),
         m_(problem.views.rows()),
         c_(T(problem.scale * kLog2E)),
-        z_(m_, problem.views.d),
+        z_(m_, problem.views.d, forms),
         tournament_((z_.padded_rows() + kStripe - 1) / kStripe) {}
 
   bool forward(const SymmetricForward<T>& out) {
@@ -184,26 +184,27 @@ class SymmetricKernel {
 
 // Calls f with the kernel that multiplies as the problem's precision asks for.
 template <class T, class F>
-bool with_kernel(const Symmetric& problem, F&& f) {
+bool with_kernel(const Symmetric& problem, Forms forms, F&& f) {
 #ifdef __AVX512BF16__
   if constexpr (std::is_same_v<T, float>) {
     if (in_bfloat16(problem.views.dtype, problem.precision)) {
-      return f(SymmetricKernel<float, PairOperand>(problem));
+      return f(SymmetricKernel<float, PairOperand>(problem, forms));
     }
   }
 #endif
-  return f(SymmetricKernel<T, Operand<T>>(problem));
+  return f(SymmetricKernel<T, Operand<T>>(problem, forms));
 }
 
 }  // namespace
 
 template <class T>
 bool symmetric_vector_forward(const Symmetric& problem, const SymmetricForward<T>& out) {
-  return with_kernel<T>(problem, [&](auto&& kernel) { return kernel.forward(out); });
+  return with_kernel<T>(problem, Forms::kScores,
+                        [&](auto&& kernel) { return kernel.forward(out); });
 }
 template <class T>
 bool symmetric_vector_backward(const Symmetric& problem, const SymmetricBackward<T>& out) {
-  return with_kernel<T>(problem, [&](auto&& kernel) { return kernel.backward(out); });
+  return with_kernel<T>(problem, Forms::kAll, [&](auto&& kernel) { return kernel.backward(out); });
 }
 
 namespace {

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -37,6 +39,19 @@ def test_memory_is_used_again():
     place = views.data_ptr()
     del views
     assert augment(IMAGES, POLICY, seed=2).data_ptr() == place
+
+
+def resident() -> int:
+    """Bytes of memory that this process has."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_a_larger_block_takes_the_place_of_a_smaller():
+    before = resident()
+    for count in (80, 120, 180):
+        last = augment(IMAGES[:1].expand(count, -1, -1, -1).contiguous(), POLICY, seed=1).nbytes
+    assert resident() - before < 1.5 * last  # all three: 2.1 times
 
 
 @pytest.mark.parametrize(
