@@ -19,6 +19,7 @@ from sslkernels import (
 )
 from sslkernels.losses.nt_xent import reference as nt_xent_reference
 from sslkernels.similarity import logsumexp, reference, weighted_logsumexp
+from sslkernels.similarity.sigmoid import sigmoid_loss
 from tests import rounding
 
 pytestmark = [
@@ -247,6 +248,30 @@ def test_nt_xent(dtype, decoupled):
     for ours, want in zip(found, wanted, strict=True):
         error = (ours.cpu().double() - want).norm() / want.norm()
         assert error < 0.02
+
+
+@pytest.mark.parametrize("dtype", SMALL)
+@pytest.mark.parametrize("name", ["keys", "queue", "wide", "odd"])
+def test_sigmoid_loss_and_gradients(name, dtype):
+    sizes = {key: ROWS[name][key] for key in ("m", "n", "d")}
+    tensors, _ = rows(dtype, **sizes)
+    tensors["bias"] = torch.tensor(-5.0, device="cuda", requires_grad=True)
+    exact: dict[str, Any] = {
+        key: x.detach().cpu().double().requires_grad_() for key, x in tensors.items()
+    }
+    options: dict[str, Any] = {"first": 30, "reduction": "mean"}
+    expected = reference.sigmoid_loss(**exact, **options)
+    wanted = torch.autograd.grad(expected, list(exact.values()))
+    with backend("cuda"):
+        loss = sigmoid_loss(**tensors, **options)
+        found = torch.autograd.grad(loss, list(tensors.values()))
+        with torch.no_grad():
+            alone = sigmoid_loss(**tensors, **options)
+    for value in (loss, alone):
+        torch.testing.assert_close(value.cpu().double(), expected, rtol=1e-4, atol=0)
+    for key, ours, want in zip(tensors, found, wanted, strict=True):
+        error = (ours.cpu().double() - want).norm() / want.norm()
+        assert error < 0.02, key
 
 
 def test_the_same_gradients_twice():

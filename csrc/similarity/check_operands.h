@@ -1,7 +1,9 @@
 // What every device asks of the tensors whose rows are compared.
 #pragma once
 
+#include <algorithm>
 #include <optional>
+#include <string>
 
 #include "../tensors.h"
 
@@ -18,6 +20,12 @@ inline Dtype check_operands(const Tensor& q, const std::optional<Tensor>& k) {
         "k does not fit q");
   }
   return dtype_of(q, "q");
+}
+
+// What each of m rows counts.
+inline double row_weight(int64_t m, const std::string& reduction) {
+  STD_TORCH_CHECK(reduction == "sum" || reduction == "mean", "reduction is neither sum nor mean");
+  return reduction == "mean" ? 1 / std::max(1.0, double(m)) : 1.0;
 }
 
 }  // namespace sslk::operators

@@ -1,4 +1,4 @@
-// Log-sum-exps of implicit logits on a GPU, and their gradients. Functions return a cudaError_t.
+// Losses of implicit logits on a GPU, and their gradients. Functions return a cudaError_t.
 #pragma once
 
 #include <cstdint>
@@ -32,11 +32,21 @@ struct DeviceGradients {
   float* dbias;
 };
 
+// weight sum_ij log(1 + exp(-y_ij (s_ij + bias))): y_ij is 1 for j = i + first, and else -1.
+struct DeviceSigmoid {
+  DeviceLogits logits;  // with keys, without a bias and exclusions
+  const float* bias;    // one number
+  int64_t first;        // at least 0
+  float weight;
+};
+
 }  // namespace sslk
 
 // How many floats of memory on the device a call needs beside its tensors.
 extern "C" int64_t sslk_cuda_logsumexp_workspace(const sslk::DeviceLogits* problem);
 extern "C" int64_t sslk_cuda_logsumexp_gradients_workspace(const sslk::DeviceLogits* problem);
+extern "C" int64_t sslk_cuda_sigmoid_workspace(const sslk::DeviceSigmoid* problem);
+extern "C" int64_t sslk_cuda_sigmoid_gradients_workspace(const sslk::DeviceSigmoid* problem);
 
 // lse [m]: -inf for a row with no column.
 extern "C" int sslk_cuda_logsumexp(const sslk::DeviceLogits* problem, float* lse, float* workspace,
@@ -46,6 +56,16 @@ extern "C" int sslk_cuda_logsumexp(const sslk::DeviceLogits* problem, float* lse
 extern "C" int sslk_cuda_logsumexp_gradients(const sslk::DeviceLogits* problem, const float* grad,
                                              const float* lse, const sslk::DeviceGradients* out,
                                              float* workspace, void* stream);
+
+// The value, one number.
+extern "C" int sslk_cuda_sigmoid(const sslk::DeviceSigmoid* problem, float* value, float* workspace,
+                                 void* stream);
+
+// The value and its gradients; dbias is one number, dq and dk are float32 where q is float16: their
+// elements may be too small for it.
+extern "C" int sslk_cuda_sigmoid_gradients(const sslk::DeviceSigmoid* problem, float* value,
+                                           const sslk::DeviceGradients* out, float* workspace,
+                                           void* stream);
 
 // sum_i a_i b_i, always in the same order.
 extern "C" int sslk_cuda_dot(const float* a, const float* b, int64_t count, float* out,

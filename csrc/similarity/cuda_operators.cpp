@@ -1,5 +1,6 @@
-// The engine on a GPU as torch calls it: log-sum-exps of bfloat16 and float16 rows.
+// The engine on a GPU as torch calls it: losses of bfloat16 and float16 rows.
 #include <optional>
+#include <string>
 #include <tuple>
 #include <vector>
 
@@ -99,6 +100,46 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> weighted_logsumexp_fo
   return {value, lse, dq, dk, dscale, dbias};
 }
 
+DeviceSigmoid sigmoid_problem(const Tensor& q, const Tensor& k, const Tensor& scale,
+                              const Tensor& bias, int64_t first, const std::string& reduction) {
+  const DeviceLogits logits = problem_of("sigmoid_loss", q, k, scale, std::nullopt, {});
+  check_vector(bias, 1, logits.dtype, "bias");
+  STD_TORCH_CHECK(first >= 0, "first is negative");
+  return {logits, const_data<float>(bias), first, float(row_weight(logits.m, reduction))};
+}
+
+Tensor sigmoid_loss_forward(const Tensor& q, const Tensor& k, const Tensor& scale,
+                            const Tensor& bias, int64_t first, const std::string& reduction,
+                            int64_t /*precision*/) {
+  const DeviceSigmoid problem = sigmoid_problem(q, k, scale, bias, first, reduction);
+  const CurrentDevice device(q);
+  const Tensor value = floats(q, {});
+  const Tensor workspace = floats(q, {sslk_cuda_sigmoid_workspace(&problem)});
+  check_launch(
+      sslk_cuda_sigmoid(&problem, data<float>(value), data<float>(workspace), device.stream()),
+      "sigmoid_loss");
+  return value;
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> sigmoid_loss_forward_backward(
+    const Tensor& q, const Tensor& k, const Tensor& scale, const Tensor& bias, int64_t first,
+    const std::string& reduction, int64_t /*precision*/) {
+  const DeviceSigmoid problem = sigmoid_problem(q, k, scale, bias, first, reduction);
+  const CurrentDevice device(q);
+  const bool widened = problem.logits.dtype == Dtype::kFloat16;
+  const ScalarType stored = widened ? ScalarType::Float : q.scalar_type();
+  const Tensor dq = torch::stable::new_empty(q, {q.size(0), q.size(1)}, stored);
+  const Tensor dk = torch::stable::new_empty(k, {k.size(0), k.size(1)}, stored);
+  const Tensor value = floats(q, {}), dscale = floats(q, {}), dbias = floats(q, {});
+  const Tensor workspace = floats(q, {sslk_cuda_sigmoid_gradients_workspace(&problem)});
+  const DeviceGradients out = {dq.mutable_data_ptr(), dk.mutable_data_ptr(), data<float>(dscale),
+                               data<float>(dbias)};
+  check_launch(sslk_cuda_sigmoid_gradients(&problem, data<float>(value), &out,
+                                           data<float>(workspace), device.stream()),
+               "sigmoid_loss");
+  return {value, dq, dk, dscale, dbias};
+}
+
 }  // namespace
 }  // namespace sslk::operators
 
@@ -106,4 +147,7 @@ STABLE_TORCH_LIBRARY_IMPL(sslkernels, CUDA, m) {
   m.impl("logsumexp_forward", TORCH_BOX(&sslk::operators::logsumexp_forward));
   m.impl("logsumexp_backward", TORCH_BOX(&sslk::operators::logsumexp_backward));
   m.impl("weighted_logsumexp_forward", TORCH_BOX(&sslk::operators::weighted_logsumexp_forward));
+  m.impl("sigmoid_loss_forward", TORCH_BOX(&sslk::operators::sigmoid_loss_forward));
+  m.impl("sigmoid_loss_forward_backward",
+         TORCH_BOX(&sslk::operators::sigmoid_loss_forward_backward));
 }

@@ -6,12 +6,15 @@
 
 namespace sslk::device {
 
-// What the rows of a tile are. Where the keys are the queries every pair counts both ways.
-enum class Side { kQueries, kKeys, kBoth };
-
 struct Upstream {
   const float *grad, *lse;  // [m]
   const float* unit;        // what gradients are stored as multiples of, and 1 / it; null: 1
+};
+
+// Of gradients, in the same unit; with a line for each of the blocks that share rows. May be null.
+struct GradientSums {
+  float* of_bias;      // [lines, rows]: of G over the columns
+  float* of_products;  // [lines, blocks of rows]: of G_ij <q_i, k_j>
 };
 
 // What a pair's gradient, weight 2^(logit - shift), owes to its query.
@@ -20,12 +23,20 @@ struct Query {
 };
 
 // Of the logits that a lane has, and its share of their sums.
-template <Side kSide>
+template <Side kRows>
 class LogitGradient {
  public:
-  __device__ __forceinline__ LogitGradient(const Problem& p, const Upstream& upstream,
+  static constexpr Side kSide = kRows;
+  struct Arguments {
+    Upstream upstream;
+    GradientSums sums;
+  };
+
+  __device__ __forceinline__ LogitGradient(const Problem& p, const Arguments& arguments,
                                            uint32_t first_row)
-      : p_(p), upstream_(upstream), first_row_(first_row) {}
+      : p_(p), upstream_(arguments.upstream), sums_(arguments.sums), first_row_(first_row) {}
+
+  __device__ __forceinline__ float unit() const { return upstream_.unit ? *upstream_.unit : 1; }
 
   // The tile of products becomes that of gradients.
   __device__ __forceinline__ void replace(Tile<1>& tile, uint32_t first_column) {
@@ -41,8 +52,24 @@ class LogitGradient {
     }
   }
 
-  float bias_sum[2] = {};
-  float product_sum = 0;
+  // shared: one for each warp.
+  __device__ __forceinline__ void store(uint32_t line, float* shared) const {
+    if (sums_.of_bias) {
+      const uint32_t rows = kSide == Side::kKeys ? p_.k.rows : p_.q.rows;
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        float sum = bias_sum_[h];
+        sum += __shfl_xor_sync(0xffffffff, sum, 1);
+        sum += __shfl_xor_sync(0xffffffff, sum, 2);
+        const uint32_t row = first_row_ + tile_row<1>(h);
+        if (threadIdx.x % 4 == 0 && row < rows) sums_.of_bias[int64_t(line) * rows + row] = sum;
+      }
+    }
+    if (sums_.of_products) {
+      const float sum = block_sum(product_sum_, shared);
+      if (threadIdx.x == 0) sums_.of_products[int64_t(line) * gridDim.x + blockIdx.x] = sum;
+    }
+  }
 
  private:
   // Past the end it counts for nothing.
@@ -86,13 +113,13 @@ class LogitGradient {
           float exponent = __fmaf_rn(product, factor, bias_of_column - of_row[h].shift);
           if (from_query.has(h, c)) exponent = -INFINITY;
           value = exp2_of(exponent) * of_row[h].weight;
-          product_sum = __fmaf_rn(value, product, product_sum);
+          product_sum_ = __fmaf_rn(value, product, product_sum_);
         }
         if constexpr (kSide != Side::kQueries) {
           float exponent = __fmaf_rn(product, factor, bias_of_row[h] - of_column.shift);
           if (from_key.has(h, c)) exponent = -INFINITY;
           const float gradient = exp2_of(exponent) * of_column.weight;
-          bias_sum[h] += gradient;
+          bias_sum_[h] += gradient;
           value += gradient;
         }
       }
@@ -101,7 +128,10 @@ class LogitGradient {
 
   const Problem& p_;
   const Upstream& upstream_;
+  const GradientSums& sums_;
   const uint32_t first_row_;
+  float bias_sum_[2] = {};
+  float product_sum_ = 0;
 };
 
 }  // namespace sslk::device

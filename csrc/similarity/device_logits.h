@@ -11,6 +11,9 @@ namespace sslk::device {
 
 constexpr float kLog2OfE = 1.44269504088896340736f, kLogOf2 = 0.69314718055994530942f;
 
+// What the rows of a tile are. Where the keys are the queries every pair counts both ways.
+enum class Side { kQueries, kKeys, kBoth };
+
 // DeviceLogits as it travels with a launch.
 struct Problem {
   Matrix q, k;

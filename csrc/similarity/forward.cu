@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "device_logits.h"
+#include "shares.h"
 
 namespace sslk::device {
 namespace {
@@ -188,19 +189,20 @@ bool symmetric(const DeviceLogits& call) {
 
 Plan plan_of(const DeviceLogits& call) {
   constexpr int64_t kBlocks = 512;  // a wave or more on any GPU
-  constexpr int64_t kFewestTiles = 4, kMostInRun = 16, kLargestPartial = int64_t(64) << 20;
+  constexpr int64_t kMostInRun = 16, kLargestPartial = int64_t(64) << 20;
   Plan plan = {};
   if (call.m == 0) return plan;
-  const int64_t tiles = divided_up(call.n, kColumns);
-  plan.row_blocks = divided_up(call.m, kRows);
+  const Shares shares(call.m, call.n, kRows);
+  plan.row_blocks = shares.blocks;
   plan.pairs = symmetric(call) && plan.row_blocks * call.m <= kLargestPartial;
   if (plan.pairs) {
     // With two tiles or more in a run no row has more lines than there are row blocks.
+    const int64_t tiles = divided_up(call.n, kColumns);
     plan.tiles_each = std::clamp<int64_t>(tiles * plan.row_blocks / 2 / kBlocks, 2, kMostInRun);
     plan.lines = plan.row_blocks;
   } else {
-    plan.tiles_each = std::max(kFewestTiles, divided_up(tiles * plan.row_blocks, kBlocks));
-    plan.lines = divided_up(tiles, plan.tiles_each);
+    plan.tiles_each = shares.tiles_each;
+    plan.lines = shares.lines;
   }
   return plan;
 }

@@ -363,12 +363,6 @@ Logits sigmoid_problem(const Tensor& q, const Tensor& k, const Tensor& scale, in
   return problem;
 }
 
-// What a row counts.
-double row_weight(const Logits& problem, const std::string& reduction) {
-  STD_TORCH_CHECK(reduction == "sum" || reduction == "mean", "reduction is neither sum nor mean");
-  return reduction == "mean" ? 1 / std::max(1.0, double(problem.m)) : 1.0;
-}
-
 Tensor sigmoid_loss_forward(const Tensor& q, const Tensor& k, const Tensor& scale,
                             const Tensor& bias, int64_t first, const std::string& reduction,
                             int64_t precision) {
@@ -377,7 +371,7 @@ Tensor sigmoid_loss_forward(const Tensor& q, const Tensor& k, const Tensor& scal
   Tensor value = torch::stable::new_empty(q, {}, accumulator_of(problem.dtype));
   with_accumulator(problem.dtype, [&](auto zero) {
     using Acc = decltype(zero);
-    sigmoid_forward<Acc>(problem, scalar_of(bias, "bias"), row_weight(problem, reduction),
+    sigmoid_forward<Acc>(problem, scalar_of(bias, "bias"), row_weight(problem.m, reduction),
                          data<Acc>(value));
   });
   return value;
@@ -402,7 +396,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> sigmoid_loss_forward_backward
     using Acc = decltype(zero);
     LogitGradients<Acc> out{dq.mutable_data_ptr(), dk.mutable_data_ptr(),
                             widened ? Dtype::kFloat32 : problem.dtype, data<Acc>(dscale)};
-    out.weight = row_weight(problem, reduction);
+    out.weight = row_weight(problem.m, reduction);
     sigmoid_forward_backward<Acc>(problem, scalar_of(bias, "bias"), data<Acc>(value),
                                   data<Acc>(dbias), out);
   });

@@ -9,27 +9,24 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kBitsAboveUnit = 10, kSmallestUnit = -120;
 
-__device__ __forceinline__ float value_of(Factors factors) {
-  return (factors.first ? *factors.first : 1) * (factors.second ? *factors.second : 1);
-}
-
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    add_lines_of(const float* parts, int64_t lines, int64_t count, Factors factors, T* out) {
+    add_lines_of(const float* parts, int64_t lines, int64_t count, const float* factor, T* out) {
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= count) return;
   float sum = 0;
   for (int64_t line = 0; line < lines; ++line) sum += parts[line * count + i];
-  out[i] = Format<T>::rounded(sum * value_of(factors));
+  out[i] = Format<T>::rounded(sum * (factor ? *factor : 1));
 }
 
 __global__ void __launch_bounds__(kThreads)
-    add_in_one_block(const float* a, const float* b, int64_t count, Factors factors, float* out) {
+    add_in_one_block(const float* a, const float* b, int64_t count, const float* factor,
+                     float* out) {
   __shared__ double partial[kThreads / kWarp];
   double sum = 0;
   for (int64_t i = threadIdx.x; i < count; i += kThreads) sum += b ? double(a[i]) * b[i] : a[i];
   const double total = block_sum(sum, partial);
-  if (threadIdx.x == 0) *out = float(total * value_of(factors));
+  if (threadIdx.x == 0) *out = float(total * (factor ? *factor : 1));
 }
 
 __global__ void __launch_bounds__(kThreads)
@@ -59,14 +56,14 @@ cudaLaunchConfig_t one_block(void* stream) {
 
 }  // namespace
 
-int add_lines(const float* parts, int64_t lines, int64_t count, Factors factors, Dtype dtype,
+int add_lines(const float* parts, int64_t lines, int64_t count, const float* factor, Dtype dtype,
               void* out, void* stream) {
   if (count == 0) return cudaSuccess;
   cudaLaunchConfig_t config = one_block(stream);
   config.gridDim = dim3(unsigned((count + kThreads - 1) / kThreads));
   const auto launch = [&](auto* typed) {
     using T = std::remove_pointer_t<decltype(typed)>;
-    return cudaLaunchKernelEx(&config, add_lines_of<T>, parts, lines, count, factors, typed);
+    return cudaLaunchKernelEx(&config, add_lines_of<T>, parts, lines, count, factor, typed);
   };
   switch (dtype) {
     case Dtype::kBFloat16:
@@ -81,7 +78,7 @@ int add_lines(const float* parts, int64_t lines, int64_t count, Factors factors,
 int add_all(const float* a, const float* b, int64_t count, const float* factor, float* out,
             void* stream) {
   const cudaLaunchConfig_t config = one_block(stream);
-  return cudaLaunchKernelEx(&config, add_in_one_block, a, b, count, Factors{factor, nullptr}, out);
+  return cudaLaunchKernelEx(&config, add_in_one_block, a, b, count, factor, out);
 }
 
 int find_unit(const float* x, int64_t count, float* unit, void* stream) {

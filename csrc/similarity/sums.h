@@ -5,14 +5,11 @@
 
 namespace sslk::device {
 
-// The factors of a result, each one number on the device, or null for 1.
-struct Factors {
-  const float *first, *second;
-};
+// A factor of a result is one number on the device, or null for 1.
 
-// out [count] of `dtype` (or float32) = factors times the sums over the lines of parts [lines,
+// out [count] of `dtype` (or float32) = factor times the sums over the lines of parts [lines,
 // count].
-int add_lines(const float* parts, int64_t lines, int64_t count, Factors factors, Dtype dtype,
+int add_lines(const float* parts, int64_t lines, int64_t count, const float* factor, Dtype dtype,
               void* out, void* stream);
 
 // out = factor sum_i a_i b_i; null for b: sum_i a_i.

@@ -21,7 +21,7 @@ from sslkernels.operators import (
     is_one,
     second_order,
 )
-from sslkernels.similarity import chunked_sigmoid, reference
+from sslkernels.similarity import chunked_sigmoid, cuda, reference
 from sslkernels.similarity.op import scale_tensor
 
 
@@ -178,3 +178,4 @@ backends.add_triton(
         sigmoid_loss_forward_backward=_fake_forward_backward,
     ),
 )
+backends.add_cuda("sigmoid_loss", cuda.why_not)

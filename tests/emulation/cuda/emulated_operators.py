@@ -17,9 +17,11 @@ from sslkernels.augment.layout import NUMBERS
 from tests.emulation.cuda import build
 from tests.emulation.cuda.test_augment import EVERYTHING, images_of, rows_for
 from tests.emulation.cuda.test_augment_backward import settings_of, upstream
+from tests.emulation.cuda.test_logsumexp import DTYPES
+from tests.emulation.cuda.test_logsumexp import made as rows_of
 from tests.emulation.cuda.test_mask_tokens import arguments as mask_arguments
 
-ROOMS = ("augment", "masking")
+ROOMS = ("augment", "masking", "similarity")
 OUT_OF_MEMORY, NO_DEVICE, MISALIGNED, LAUNCH_FAILURE = 2, 100, 716, 719
 
 
@@ -81,6 +83,58 @@ def test_draws_and_masks():
         assert torch.equal(ours, theirs)
 
 
+def assert_about_the_same(op: str, *arguments: Any) -> None:
+    """As far as the roundings of 16 bits allow, of both."""
+    ours, theirs = (run(op, *arguments) for run in (emulated, on_cpu))
+    if isinstance(ours, Tensor):
+        ours, theirs = (ours,), (theirs,)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert mine.shape == other.shape and mine.dtype is other.dtype
+        error = (mine.double() - other.double()).norm()
+        assert error <= 0.01 * other.double().norm(), op
+
+
+def operands(dtype: torch.dtype, **options: Any) -> dict[str, Any]:
+    """By name, as operators take them."""
+    given = rows_of(40, 70, 24, dtype=dtype, **options)
+    return {**given, "scale": torch.tensor(given["scale"]), "exclude": list(given["exclude"])}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_log_sum_exps(dtype):
+    logits = list(operands(dtype, bias=True, exclude=(3,)).values())
+    assert_about_the_same("logsumexp_forward", *logits, 0)
+    grad, lse = torch.linspace(-0.5, 1.5, 40), on_cpu("logsumexp_forward", *logits, 0)
+    assert_about_the_same("logsumexp_backward", grad, lse, *logits, True, 0)
+    q, k, *others = logits
+    assert_about_the_same("weighted_logsumexp_forward", q, k, grad, *others, 0)
+
+
+def sigmoid_arguments(dtype: torch.dtype = torch.bfloat16, reduction: str = "sum") -> list[Any]:
+    given = operands(dtype)
+    return [given["q"], given["k"], given["scale"], torch.tensor(-1.5), 7, reduction, 0]
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sigmoid_loss(dtype, reduction):
+    arguments = sigmoid_arguments(dtype, reduction)
+    assert_about_the_same("sigmoid_loss_forward", *arguments)
+    assert_about_the_same("sigmoid_loss_forward_backward", *arguments)
+
+
+def test_what_the_engine_does_not_take_names_the_operator():
+    q, k, scale, bias, first, reduction, precision = sigmoid_arguments()
+    for wrong, message in (
+        ((q.float(), k.float(), scale, bias, first, reduction), "sigmoid_loss: .*bfloat16"),
+        ((q, k, scale, bias.expand(2).clone(), first, reduction), r"bias is not \[1\]"),
+        ((q, k, scale, bias, -1, reduction), "first is negative"),
+        ((q, k, scale, bias, first, "none"), "reduction is neither sum nor mean"),
+    ):
+        with pytest.raises(RuntimeError, match=message):
+            emulated("sigmoid_loss_forward", *wrong, precision)
+
+
 def failing_calls() -> dict[str, Callable[[], Any]]:
     images, rows, settings = augment_arguments()
     grad = upstream(images, rows, settings)
@@ -93,6 +147,10 @@ def failing_calls() -> dict[str, Callable[[], Any]]:
             "augment_draws", torch.arange(3), list(EVERYTHING.numbers), 1, 0, 8, 8
         ),
         "mask_tokens": lambda: emulated("mask_tokens", *mask_arguments("token")),
+        "sigmoid_loss_forward": lambda: emulated("sigmoid_loss_forward", *sigmoid_arguments()),
+        "sigmoid_loss_forward_backward": lambda: emulated(
+            "sigmoid_loss_forward_backward", *sigmoid_arguments()
+        ),
     }
 
 
@@ -106,6 +164,12 @@ def failing_calls() -> dict[str, Callable[[], Any]]:
         ("augment_backward", 3, MISALIGNED, "augment's gradient: .*misaligned address"),
         ("augment_draws", 0, LAUNCH_FAILURE, "augment: .*unspecified launch failure"),
         ("mask_tokens", 0, OUT_OF_MEMORY, "mask_tokens: .*out of memory"),
+        ("sigmoid_loss_forward", 0, OUT_OF_MEMORY, "sigmoid_loss: .*out of memory"),
+        ("sigmoid_loss_forward", 1, LAUNCH_FAILURE, "sigmoid_loss: .*unspecified launch failure"),
+        *(
+            ("sigmoid_loss_forward_backward", calls, MISALIGNED, "sigmoid_loss: .*misaligned")
+            for calls in range(5)
+        ),
     ],
 )
 def test_what_the_runtime_refuses_names_the_operator(op, calls, error, message):

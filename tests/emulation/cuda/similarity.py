@@ -75,7 +75,7 @@ class Call:
 
     def forward(self, library: Library, **options: Any) -> tuple[Tensor, list[Counted]]:
         """lse [M], and what was counted."""
-        lse = _room(self.struct.m)
+        lse = room(self.struct.m)
         workspace = self._workspace(library, "sslk_cuda_logsumexp")
         arguments = (ctypes.byref(self.struct), lse, workspace, None)
         counts = library.run("sslk_cuda_logsumexp", *arguments, buffers=self.inputs, **options)
@@ -86,9 +86,9 @@ class Call:
     ) -> tuple[dict[str, Tensor], list[Counted]]:
         """Gradients of sum_i grad_i lse_i by the names of the arguments, and what was counted."""
         m, n, d = self.struct.m, self.struct.n, self.struct.d
-        found = {"q": _room(m * d, np.int16), "scale": _room(1)}
-        found |= {"k": _room(n * d, np.int16)} if with_dk and self.k is not None else {}
-        found |= {"bias": _room(n)} if self.bias is not None else {}
+        found = {"q": room(m * d, np.int16), "scale": room(1)}
+        found |= {"k": room(n * d, np.int16)} if with_dk and self.k is not None else {}
+        found |= {"bias": room(n)} if self.bias is not None else {}
         at = {name: x.ctypes.data for name, x in found.items()}
         out = DeviceGradients(at["q"], at.get("k"), at["scale"], at.get("bias"))
         workspace = self._workspace(library, "sslk_cuda_logsumexp_gradients")
@@ -111,10 +111,10 @@ class Call:
         return tensors, counts
 
     def _workspace(self, library: Library, function: str) -> np.ndarray:
-        return _room(library.number(f"{function}_workspace", ctypes.byref(self.struct)))
+        return room(library.number(f"{function}_workspace", ctypes.byref(self.struct)))
 
 
-def _room(count: int, dtype: type = np.float32) -> np.ndarray:
+def room(count: int, dtype: type = np.float32) -> np.ndarray:
     """Memory for results, full of NaN."""
     return aligned(np.full(count * np.dtype(dtype).itemsize, 0xFF, np.uint8), False).view(dtype)
 

@@ -4,6 +4,7 @@ is found. Each takes a compilation: `-m ladder`."""
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ pytestmark = [
 ]
 
 
-def changed(name: str, old: str, new: str, folder: Path) -> Library:
+def changed(
+    name: str, old: str, new: str, folder: Path, sources: Sequence[Path] = similarity.SOURCES
+) -> Library:
     """The kernels where the only place of a file with a text has another."""
     root = folder / "csrc"
     shutil.copytree(build.CSRC, root)
@@ -26,7 +29,7 @@ def changed(name: str, old: str, new: str, folder: Path) -> Library:
     text = path.read_text()
     assert text.count(old) == 1, f"{name} has {text.count(old)} times {old!r}"
     path.write_text(text.replace(old, new))
-    return Library(*(root / source.relative_to(build.CSRC) for source in similarity.SOURCES))
+    return Library(*(root / source.relative_to(build.CSRC) for source in sources))
 
 
 def check(schedule: str) -> None:
@@ -57,8 +60,12 @@ def check(schedule: str) -> None:
         ("forward.cu", "    __syncthreads();\n", ""),
         ("forward.cu", "first_column < first_row + kRows", "first_column < first_row"),
         ("forward.cu", "&& column < m", ""),
-        ("backward.cu", "if (blockIdx.y != 0) return;", "if (blockIdx.x != 0) return;"),
-        ("backward.cu", "if (feature >= x.features) continue;", ""),
+        (
+            "device_row_gradients.h",
+            "if (blockIdx.y != 0) return;",
+            "if (blockIdx.x != 0) return;",
+        ),
+        ("device_row_gradients.h", "if (feature >= x.features) continue;", ""),
     ],
 )
 def test_is_noticed(monkeypatch, tmp_path, name, old, new):

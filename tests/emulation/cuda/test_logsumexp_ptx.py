@@ -13,7 +13,7 @@ import torch
 
 from sslkernels.native import cuda
 from sslkernels.similarity import reference
-from tests.emulation.cuda import nvcc, similarity, test_logsumexp
+from tests.emulation.cuda import build, nvcc, similarity, test_logsumexp
 from tests.emulation.ptx.machine import launch
 from tests.emulation.ptx.parameters import Struct
 from tests.emulation.ptx.text import Kernel, kernels
@@ -29,8 +29,7 @@ def compiled(source: str) -> dict[str, Kernel]:
         toolkit = cuda.find_toolkit(["8.0"])
     except cuda.NoToolkit as error:
         pytest.skip(str(error))
-    [path] = [x for x in similarity.SOURCES if x.name == source]
-    return kernels(nvcc.ptx(toolkit, path))
+    return kernels(nvcc.ptx(toolkit, build.CSRC / "similarity" / source))
 
 
 def kernel(name: str, source: str = "forward.cu") -> Kernel:
@@ -122,12 +121,12 @@ def test_gradients(side, d):
 
     rows = len(expected)
     out = np.full((rows, d), -1, np.int16)
-    upstream = {0: grad.numpy(), 8: lse.detach().float().numpy()}
+    upstream = {0: grad.numpy(), 8: lse.detach().float().numpy()}  # and no sums
     found = kernel(rf"add_gradients.*SideE{side}E", "backward.cu")
     counts = launch(
         found,
         (-(-rows // COLUMNS), -(-d // 256), 1),
-        [problem_of(call), Struct(bytes(24), upstream), 4, Struct(bytes(32), {0: out})],
+        [problem_of(call), Struct(bytes(40), upstream), 4, Struct(bytes(16), {0: out})],
         threads=(THREADS, 1, 1),
         dynamic_shared=SLOTS,
     )

@@ -49,8 +49,17 @@ def multiply_add(a: Array, b: Array, c: Array) -> Array:
     return a * b + c
 
 
+def add_towards_zero(a: Array, b: Array) -> Array:
+    """What is rounded away says whether the sum went away from zero; below overflow."""
+    total = a + b
+    of_b = total - a
+    lost = (a - (total - of_b)) + (b - of_b)
+    return np.where(lost * np.sign(total) < 0, np.nextafter(total, np.zeros_like(total)), total)
+
+
 _exact = functools.partial(_floats, wide=False)  # rounded once by NumPy, as by a GPU
 _exact("add", np.add, FLOATS, "rn")
+_exact("add", add_towards_zero, _SINGLE, "rz")
 _exact("sub", np.subtract, FLOATS, "rn")
 _exact("mul", np.multiply, FLOATS, "rn")
 _exact("copysign", lambda sign, value: np.copysign(value, sign), FLOATS, "")

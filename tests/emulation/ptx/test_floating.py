@@ -57,6 +57,18 @@ def test_functions(name, function):
     np.testing.assert_allclose(found, function(a.astype(np.float64)), rtol=1e-7)
 
 
+def test_a_sum_rounded_towards_zero():
+    tiny = 2.0**-60
+    a, b = singles(1, -1, 1, -1, 3, 0, INF), singles(-tiny, tiny, tiny, -tiny, 4, 0, 1)
+    below = 1 - 2.0**-24
+    found = evaluated("add.rz.f32 out, a, b;", np.float32, a, b)
+    np.testing.assert_array_equal(found, singles(below, -below, 1, -1, 7, 0, INF))
+    exact = X.astype(np.float64) + Y
+    found = evaluated("add.rz.f32 out, a, b;", np.float32, X, Y)
+    assert (np.abs(found) <= np.abs(exact)).all()
+    assert (np.abs(np.nextafter(found, np.copysign(singles(INF), found))) > np.abs(exact)).all()
+
+
 def test_a_double_product_is_not_rounded_before_its_sum():
     a, c = np.array([1 + 2.0**-40]), np.array([-(1 + 2.0**-39)])
     assert evaluated("fma.rn.f64 out, a, a, b;", np.float64, a, c) == 2.0**-80
