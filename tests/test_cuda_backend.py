@@ -19,6 +19,7 @@ from sslkernels import (
 )
 from sslkernels.losses.nt_xent import reference as nt_xent_reference
 from sslkernels.similarity import logsumexp, reference, weighted_logsumexp
+from sslkernels.similarity.pairs import pair_terms
 from sslkernels.similarity.sigmoid import sigmoid_loss
 from tests import rounding
 
@@ -269,6 +270,27 @@ def test_sigmoid_loss_and_gradients(name, dtype):
             alone = sigmoid_loss(**tensors, **options)
     for value in (loss, alone):
         torch.testing.assert_close(value.cpu().double(), expected, rtol=1e-4, atol=0)
+    for key, ours, want in zip(tensors, found, wanted, strict=True):
+        error = (ours.cpu().double() - want).norm() / want.norm()
+        assert error < 0.02, key
+
+
+@pytest.mark.parametrize("dtype", SMALL)
+@pytest.mark.parametrize("name", ["queue", "wide", "odd"])
+def test_pair_terms_and_gradients(name, dtype):
+    sizes = {key: ROWS[name][key] for key in ("m", "n", "d")}
+    tensors, _ = rows(dtype, **sizes)
+    exact: dict[str, Any] = {
+        key: x.detach().cpu().double().requires_grad_() for key, x in tensors.items()
+    }
+    expected = reference.pair_terms(**exact, first=10)
+    grads = [torch.linspace(-0.5, 1.5, len(x)) for x in expected]
+    wanted = torch.autograd.grad(expected, list(exact.values()), [x.double() for x in grads])
+    with backend("cuda"):
+        terms = pair_terms(**tensors, first=10)
+        found = torch.autograd.grad(terms, list(tensors.values()), [x.cuda() for x in grads])
+    for ours, want in zip(terms, expected, strict=True):
+        torch.testing.assert_close(ours.cpu().double(), want, rtol=1e-4, atol=1e-4)
     for key, ours, want in zip(tensors, found, wanted, strict=True):
         error = (ours.cpu().double() - want).norm() / want.norm()
         assert error < 0.02, key

@@ -60,9 +60,9 @@ extern "C" int sslk_cuda_logsumexp_gradients(const sslk::DeviceLogits* problem, 
   float* const bias_sums = product_sums + needed.product_sums;
   float* const gradient_sums = bias_sums + needed.bias_sums;
   const bool narrow_range = problem->dtype == sslk::Dtype::kFloat16;
-  const Upstream upstream = {grad, lse, narrow_range ? unit : nullptr};
+  const Upstream upstream = {{grad, lse}, narrow_range ? unit : nullptr};
   if (narrow_range) {
-    if (const int error = find_unit(grad, problem->m, unit, stream)) return error;
+    if (const int error = find_unit({{grad, problem->m}}, unit, stream)) return error;
   }
   const GradientSums sums = {out->dbias ? bias_sums : nullptr, product_sums};
   const auto add = narrow_range ? add_both<__half> : add_both<__nv_bfloat16>;

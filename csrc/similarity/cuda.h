@@ -40,6 +40,17 @@ struct DeviceSigmoid {
   float weight;
 };
 
+// Row i of q and row first + i of k are a pair.
+struct DevicePairs {
+  DeviceLogits logits;  // with keys, without a bias and exclusions
+  int64_t first;        // first + m is at most n
+};
+
+// Of rows [m], of columns [n] and of pairs [m].
+struct DevicePairTerms {
+  const float *rows, *columns, *pairs;
+};
+
 }  // namespace sslk
 
 // How many floats of memory on the device a call needs beside its tensors.
@@ -47,6 +58,8 @@ extern "C" int64_t sslk_cuda_logsumexp_workspace(const sslk::DeviceLogits* probl
 extern "C" int64_t sslk_cuda_logsumexp_gradients_workspace(const sslk::DeviceLogits* problem);
 extern "C" int64_t sslk_cuda_sigmoid_workspace(const sslk::DeviceSigmoid* problem);
 extern "C" int64_t sslk_cuda_sigmoid_gradients_workspace(const sslk::DeviceSigmoid* problem);
+extern "C" int64_t sslk_cuda_pairs_workspace(const sslk::DevicePairs* problem);
+extern "C" int64_t sslk_cuda_pairs_gradients_workspace(const sslk::DevicePairs* problem);
 
 // lse [m]: -inf for a row with no column.
 extern "C" int sslk_cuda_logsumexp(const sslk::DeviceLogits* problem, float* lse, float* workspace,
@@ -66,6 +79,16 @@ extern "C" int sslk_cuda_sigmoid(const sslk::DeviceSigmoid* problem, float* valu
 extern "C" int sslk_cuda_sigmoid_gradients(const sslk::DeviceSigmoid* problem, float* value,
                                            const sslk::DeviceGradients* out, float* workspace,
                                            void* stream);
+
+// row_lse [m] over columns, column_lse [n] over rows, pair_logit [m].
+extern "C" int sslk_cuda_pairs(const sslk::DevicePairs* problem, float* row_lse, float* column_lse,
+                               float* pair_logit, float* workspace, void* stream);
+
+// The gradients of the sum of all terms times `grad`; dbias is not touched.
+extern "C" int sslk_cuda_pairs_gradients(const sslk::DevicePairs* problem,
+                                         const sslk::DevicePairTerms* grad, const float* row_lse,
+                                         const float* column_lse, const sslk::DeviceGradients* out,
+                                         float* workspace, void* stream);
 
 // sum_i a_i b_i, always in the same order.
 extern "C" int sslk_cuda_dot(const float* a, const float* b, int64_t count, float* out,

@@ -140,6 +140,52 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> sigmoid_loss_forward_backward
   return {value, dq, dk, dscale, dbias};
 }
 
+DevicePairs pair_problem(const Tensor& q, const Tensor& k, const Tensor& scale, int64_t first) {
+  const DeviceLogits logits = problem_of("pair_terms", q, k, scale, std::nullopt, {});
+  STD_TORCH_CHECK(first >= 0 && first <= logits.n - logits.m, "rows of q have no pair in k");
+  return {logits, first};
+}
+
+std::tuple<Tensor, Tensor, Tensor> pair_terms_forward(const Tensor& q, const Tensor& k,
+                                                      const Tensor& scale, int64_t first,
+                                                      int64_t /*precision*/) {
+  const DevicePairs problem = pair_problem(q, k, scale, first);
+  const CurrentDevice device(q);
+  const Tensor row_lse = floats(q, {problem.logits.m}), column_lse = floats(q, {problem.logits.n});
+  const Tensor pair_logit = floats(q, {problem.logits.m});
+  const Tensor workspace = floats(q, {sslk_cuda_pairs_workspace(&problem)});
+  check_launch(sslk_cuda_pairs(&problem, data<float>(row_lse), data<float>(column_lse),
+                               data<float>(pair_logit), data<float>(workspace), device.stream()),
+               "pair_terms");
+  return {row_lse, column_lse, pair_logit};
+}
+
+std::tuple<Tensor, Tensor, Tensor> pair_terms_backward(
+    const Tensor& grad_row, const Tensor& grad_column, const Tensor& grad_pair,
+    const Tensor& row_lse, const Tensor& column_lse, const Tensor& q, const Tensor& k,
+    const Tensor& scale, int64_t first, int64_t /*precision*/) {
+  const DevicePairs problem = pair_problem(q, k, scale, first);
+  const auto& [m, n, dtype] = std::tuple(problem.logits.m, problem.logits.n, problem.logits.dtype);
+  check_vector(grad_row, m, dtype, "grad_row");
+  check_vector(grad_column, n, dtype, "grad_column");
+  check_vector(grad_pair, m, dtype, "grad_pair");
+  check_vector(row_lse, m, dtype, "row_lse");
+  check_vector(column_lse, n, dtype, "column_lse");
+  const CurrentDevice device(q);
+  const Tensor dq = torch::stable::new_empty(q, {m, q.size(1)});
+  const Tensor dk = torch::stable::new_empty(k, {n, k.size(1)}), dscale = floats(q, {});
+  const Tensor workspace = floats(q, {sslk_cuda_pairs_gradients_workspace(&problem)});
+  const DevicePairTerms grad = {const_data<float>(grad_row), const_data<float>(grad_column),
+                                const_data<float>(grad_pair)};
+  const DeviceGradients out = {dq.mutable_data_ptr(), dk.mutable_data_ptr(), data<float>(dscale),
+                               nullptr};
+  check_launch(sslk_cuda_pairs_gradients(&problem, &grad, const_data<float>(row_lse),
+                                         const_data<float>(column_lse), &out,
+                                         data<float>(workspace), device.stream()),
+               "pair_terms");
+  return {dq, dk, dscale};
+}
+
 }  // namespace
 }  // namespace sslk::operators
 
@@ -150,4 +196,6 @@ STABLE_TORCH_LIBRARY_IMPL(sslkernels, CUDA, m) {
   m.impl("sigmoid_loss_forward", TORCH_BOX(&sslk::operators::sigmoid_loss_forward));
   m.impl("sigmoid_loss_forward_backward",
          TORCH_BOX(&sslk::operators::sigmoid_loss_forward_backward));
+  m.impl("pair_terms_forward", TORCH_BOX(&sslk::operators::pair_terms_forward));
+  m.impl("pair_terms_backward", TORCH_BOX(&sslk::operators::pair_terms_backward));
 }

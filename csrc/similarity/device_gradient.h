@@ -2,24 +2,19 @@
 // weight.
 #pragma once
 
-#include "device_logits.h"
+#include "softmaxes.h"
 
 namespace sslk::device {
 
 struct Upstream {
-  const float *grad, *lse;  // [m]
-  const float* unit;        // what gradients are stored as multiples of, and 1 / it; null: 1
+  Softmaxes of_queries;
+  const float* unit;  // what gradients are stored as multiples of, and 1 / it; null: 1
 };
 
 // Of gradients, in the same unit; with a line for each of the blocks that share rows. May be null.
 struct GradientSums {
   float* of_bias;      // [lines, rows]: of G over the columns
   float* of_products;  // [lines, blocks of rows]: of G_ij <q_i, k_j>
-};
-
-// What a pair's gradient, weight 2^(logit - shift), owes to its query.
-struct Query {
-  float shift, weight;
 };
 
 // Of the logits that a lane has, and its share of their sums.
@@ -72,13 +67,8 @@ class LogitGradient {
   }
 
  private:
-  // Past the end it counts for nothing.
-  __device__ __forceinline__ Query query(uint32_t i) const {
-    if (i >= p_.q.rows) return {INFINITY, 0};
-    const float lse = upstream_.lse[i];
-    // Without a key that counts every exponent is to be -inf, and not NaN.
-    return {lse == -INFINITY ? 0 : lse * kLog2OfE,
-            upstream_.grad[i] * (upstream_.unit ? upstream_.unit[1] : 1)};
+  __device__ __forceinline__ Softmax query(uint32_t i) const {
+    return upstream_.of_queries.at(i, p_.q.rows, upstream_.unit);
   }
   __device__ __forceinline__ float bias(uint32_t j) const {
     return p_.bias ? p_.bias[min(j, p_.k.rows - 1)] * kLog2OfE : 0;
@@ -89,7 +79,7 @@ class LogitGradient {
                                           const Hidden<1>& from_query, const Hidden<1>& from_key) {
     // Read for every tile: between tiles there are no registers for them.
     const float factor = *p_.scale * kLog2OfE;
-    Query of_row[2];
+    Softmax of_row[2];
     float bias_of_row[2];
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
@@ -100,7 +90,7 @@ class LogitGradient {
 #pragma unroll
     for (int c = 0; c < 16; ++c) {
       const uint32_t column = first_column + tile_column(c);
-      Query of_column = {};
+      Softmax of_column = {};
       float bias_of_column = 0;
       if constexpr (kSide != Side::kQueries) of_column = query(column);
       if constexpr (kSide != Side::kKeys) bias_of_column = bias(column);

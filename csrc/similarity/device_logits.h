@@ -3,6 +3,7 @@
 #pragma once
 
 #include <type_traits>
+#include <utility>
 
 #include "cuda.h"
 #include "device_stream.h"
@@ -61,6 +62,12 @@ inline bool make_problem(const DeviceLogits& call, Problem& p) {
   return true;
 }
 
+// The keys are the rows: for losses that are the same for both, without bias and exclusions.
+inline Problem transposed(Problem p) {
+  std::swap(p.q, p.k);
+  return p;
+}
+
 // The pairs of a lane in a tile, as bits, that do not count: columns past the end, and exclusions.
 // The rows are queries and the columns keys, or the other way round.
 template <int kRowTiles>
@@ -98,6 +105,15 @@ class Hidden {
   bool any_;
   Bits bits_ = 0;
 };
+
+// Whether a tile might have pairs, whose column less their row is `offset`: they lie on a diagonal,
+// which most tiles do not meet.
+template <int kRowTiles>
+__device__ __forceinline__ bool may_pair(uint32_t first_row, uint32_t first_column,
+                                         uint32_t offset) {
+  const int ahead = int(first_column - first_row - offset);
+  return -kColumns < ahead && ahead < 64 * kRowTiles;
+}
 
 // A lane's columns of a vector of one number for each of a tile's columns; the last past the end.
 __device__ __forceinline__ uint32_t column_within(uint32_t first_column, int c, uint32_t columns) {

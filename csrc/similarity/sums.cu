@@ -30,10 +30,14 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 __global__ void __launch_bounds__(kThreads)
-    find_unit_in_one_block(const float* x, int64_t count, float* unit) {
+    find_unit_in_one_block(const __grid_constant__ Vectors x, float* unit) {
   __shared__ float of_warp[kThreads / kWarp];
   float largest = 0;
-  for (int64_t i = threadIdx.x; i < count; i += kThreads) largest = fmaxf(largest, fabsf(x[i]));
+  for (const auto& [values, count] : x.each) {
+    for (int64_t i = threadIdx.x; i < count; i += kThreads) {
+      largest = fmaxf(largest, fabsf(values[i]));
+    }
+  }
   for (int step = kWarp / 2; step; step /= 2) {
     largest = fmaxf(largest, __shfl_xor_sync(0xffffffff, largest, step));
   }
@@ -81,9 +85,9 @@ int add_all(const float* a, const float* b, int64_t count, const float* factor, 
   return cudaLaunchKernelEx(&config, add_in_one_block, a, b, count, factor, out);
 }
 
-int find_unit(const float* x, int64_t count, float* unit, void* stream) {
+int find_unit(const Vectors& x, float* unit, void* stream) {
   const cudaLaunchConfig_t config = one_block(stream);
-  return cudaLaunchKernelEx(&config, find_unit_in_one_block, x, count, unit);
+  return cudaLaunchKernelEx(&config, find_unit_in_one_block, x, unit);
 }
 
 }  // namespace sslk::device

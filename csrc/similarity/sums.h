@@ -16,8 +16,16 @@ int add_lines(const float* parts, int64_t lines, int64_t count, const float* fac
 int add_all(const float* a, const float* b, int64_t count, const float* factor, float* out,
             void* stream);
 
-// unit [2]: the power of two of which the largest |x_i| is 1024 to 2048 times, 1 where all are
-// zero; and 1 / it.
-int find_unit(const float* x, int64_t count, float* unit, void* stream);
+// Vectors; those that are not given have no elements.
+struct Vectors {
+  struct {
+    const float* values;
+    int64_t count;
+  } each[3];
+};
+
+// unit [2]: the power of two of which the largest |x_i| of all is 1024 to 2048 times, 1 where all
+// are zero; and 1 / it.
+int find_unit(const Vectors& x, float* unit, void* stream);
 
 }  // namespace sslk::device

@@ -22,7 +22,7 @@ from sslkernels.operators import (
     define_triton,
     second_order,
 )
-from sslkernels.similarity import chunked_pairs, reference
+from sslkernels.similarity import chunked_pairs, cuda, reference
 from sslkernels.similarity.op import scale_tensor
 
 
@@ -145,3 +145,4 @@ backends.add_triton(
         pair_terms_backward=_fake_backward,
     ),
 )
+backends.add_cuda("pair_terms", cuda.why_not)

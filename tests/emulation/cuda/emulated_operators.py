@@ -123,6 +123,20 @@ def test_sigmoid_loss(dtype, reduction):
     assert_about_the_same("sigmoid_loss_forward_backward", *arguments)
 
 
+def pair_arguments(dtype: torch.dtype = torch.bfloat16) -> list[Any]:
+    given = operands(dtype)
+    return [given["q"], given["k"], given["scale"], 7, 0]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_pair_terms(dtype):
+    arguments = pair_arguments(dtype)
+    assert_about_the_same("pair_terms_forward", *arguments)
+    terms = on_cpu("pair_terms_forward", *arguments)
+    grads = [torch.linspace(0.5, 1.5, len(x)) for x in terms]
+    assert_about_the_same("pair_terms_backward", *grads, *terms[:2], *arguments)
+
+
 def test_what_the_engine_does_not_take_names_the_operator():
     q, k, scale, bias, first, reduction, precision = sigmoid_arguments()
     for wrong, message in (
@@ -133,6 +147,9 @@ def test_what_the_engine_does_not_take_names_the_operator():
     ):
         with pytest.raises(RuntimeError, match=message):
             emulated("sigmoid_loss_forward", *wrong, precision)
+    for first in (-1, 31):
+        with pytest.raises(RuntimeError, match="rows of q have no pair in k"):
+            emulated("pair_terms_forward", q, k, scale, first, precision)
 
 
 def failing_calls() -> dict[str, Callable[[], Any]]:
@@ -147,6 +164,7 @@ def failing_calls() -> dict[str, Callable[[], Any]]:
             "augment_draws", torch.arange(3), list(EVERYTHING.numbers), 1, 0, 8, 8
         ),
         "mask_tokens": lambda: emulated("mask_tokens", *mask_arguments("token")),
+        "pair_terms_forward": lambda: emulated("pair_terms_forward", *pair_arguments()),
         "sigmoid_loss_forward": lambda: emulated("sigmoid_loss_forward", *sigmoid_arguments()),
         "sigmoid_loss_forward_backward": lambda: emulated(
             "sigmoid_loss_forward_backward", *sigmoid_arguments()
@@ -164,6 +182,15 @@ def failing_calls() -> dict[str, Callable[[], Any]]:
         ("augment_backward", 3, MISALIGNED, "augment's gradient: .*misaligned address"),
         ("augment_draws", 0, LAUNCH_FAILURE, "augment: .*unspecified launch failure"),
         ("mask_tokens", 0, OUT_OF_MEMORY, "mask_tokens: .*out of memory"),
+        *(
+            (
+                "pair_terms_forward",
+                calls,
+                LAUNCH_FAILURE,
+                "pair_terms: .*unspecified launch failure",
+            )
+            for calls in range(3)
+        ),
         ("sigmoid_loss_forward", 0, OUT_OF_MEMORY, "sigmoid_loss: .*out of memory"),
         ("sigmoid_loss_forward", 1, LAUNCH_FAILURE, "sigmoid_loss: .*unspecified launch failure"),
         *(

@@ -13,7 +13,9 @@ from torch import Tensor
 from tests.emulation.cuda.build import CSRC
 from tests.emulation.cuda.run import Counted, Library, aligned
 
-SOURCES = tuple(CSRC / "similarity" / name for name in ("forward.cu", "backward.cu", "sums.cu"))
+SOURCES = tuple(
+    CSRC / "similarity" / f"{name}.cu" for name in ("forward", "backward", "merge", "sums")
+)
 
 _DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 _i64, _pointer = ctypes.c_int64, ctypes.c_void_p

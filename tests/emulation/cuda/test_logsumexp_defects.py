@@ -57,9 +57,9 @@ def check(schedule: str) -> None:
         ("device_logits.h", "&& row < rows", ""),
         ("device_gradient.h", "if (from_query.has(h, c))", "if (false)"),
         ("device_gradient.h", "if (from_key.has(h, c))", "if (false)"),
-        ("forward.cu", "    __syncthreads();\n", ""),
+        ("device_both_ways.h", "  __syncthreads();\n", ""),
         ("forward.cu", "first_column < first_row + kRows", "first_column < first_row"),
-        ("forward.cu", "&& column < m", ""),
+        ("device_both_ways.h", "&& column < n", ""),
         (
             "device_row_gradients.h",
             "if (blockIdx.y != 0) return;",

@@ -56,7 +56,12 @@ def merged(partial: np.ndarray, lines: int, run: int) -> torch.Tensor:
     m = partial.shape[1]
     lse = np.full(m, np.nan, np.float32)
     grid = (-(-m // THREADS), 1, 1)
-    launch(kernel("merge_rows"), grid, [partial, m, lines, run, lse], threads=(THREADS, 1, 1))
+    launch(
+        kernel("merge_rows", "merge.cu"),
+        grid,
+        [partial, m, lines, run, lse],
+        threads=(THREADS, 1, 1),
+    )
     return torch.from_numpy(lse)
 
 

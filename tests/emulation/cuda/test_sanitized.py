@@ -31,6 +31,7 @@ sys.exit(pytest.main([*options, *sys.argv[1:]]))
         pytest.param("test_augment.py", marks=pytest.mark.slow),
         pytest.param("test_augment_backward.py", marks=pytest.mark.ladder),
         pytest.param("test_logsumexp.py", marks=pytest.mark.ladder),
+        pytest.param("test_pairs.py", marks=pytest.mark.ladder),
         pytest.param("test_sigmoid.py", marks=pytest.mark.ladder),
     ],
 )

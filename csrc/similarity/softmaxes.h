@@ -1,0 +1,25 @@
+// What the gradient of a log-sum-exp owes to its upstream gradient.
+#pragma once
+
+#include "device_logits.h"
+
+namespace sslk::device {
+
+// The gradient of a logit is weight 2^(logit - shift), in base 2.
+struct Softmax {
+  float shift, weight;
+};
+
+// Of every row, over its columns.
+struct Softmaxes {
+  const float *grad, *lse;
+
+  // Past the end it counts for nothing. unit: see find_unit; null: 1.
+  __device__ __forceinline__ Softmax at(uint32_t i, uint32_t rows, const float* unit) const {
+    if (i >= rows) return {INFINITY, 0};
+    // Without a key that counts every exponent is to be -inf, and not NaN.
+    return {lse[i] == -INFINITY ? 0 : lse[i] * kLog2OfE, grad[i] * (unit ? unit[1] : 1)};
+  }
+};
+
+}  // namespace sslk::device

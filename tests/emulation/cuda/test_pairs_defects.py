@@ -1,0 +1,47 @@
+"""The bounds and signs of the kernels of both directions are needed: `-m ladder`."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.emulation.cuda import build, pairs, test_pairs
+from tests.emulation.cuda.defects import assert_found
+from tests.emulation.cuda.test_logsumexp_defects import changed
+
+pytestmark = [
+    pytest.mark.ladder,
+    pytest.mark.skipif(bool(build.why_not()), reason=build.why_not()),
+]
+
+
+def check(schedule: str) -> None:
+    """Everything once: tiles with and without pairs, several blocks of rows, of columns."""
+    for arguments, of_rows in (
+        (test_pairs.made(140, 330, 24, first=3, dtype=torch.float16), 1e-6),
+        (test_pairs.made(70, 90, 200, first=10), 1.0),
+    ):
+        test_pairs.assert_right(arguments, schedule, of_rows=of_rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("pairs.cu", "if (first_row + kTallRows > p.q.rows)", "if (false)"),
+        ("pairs.cu", "pair && row < p.q.rows", "pair"),
+        ("pairs.cu", "std::swap(from_keys.of_rows, from_keys.of_columns);", ""),
+        ("pairs.cu", "-upstream.offset", "upstream.offset"),
+        ("pairs.cu", "{grad->columns, logits.n}, {grad->pairs, logits.m}", ""),
+        ("device_both_ways.h", "  __syncthreads();\n", ""),
+        ("device_both_ways.h", "&& column < n", ""),
+        ("device_pairs.h", "row < p_.q.rows && ", ""),
+        ("device_pairs.h", "min(row, column)", "row"),
+        ("device_logits.h", "-kColumns < ahead && ahead < 64 * kRowTiles", "ahead == 0"),
+        ("softmaxes.h", "if (i >= rows) return {INFINITY, 0};", ""),
+        ("merge.cu", "if (row >= m) return;", ""),
+    ],
+)
+def test_is_noticed(monkeypatch, tmp_path, name, old, new):
+    library = changed(name, old, new, tmp_path, pairs.SOURCES)
+    monkeypatch.setattr(test_pairs, "library", lambda: library)
+    assert_found(check)
