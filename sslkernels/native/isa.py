@@ -41,8 +41,10 @@ def candidates(
             raise NativeUnavailable(f"{ENVIRONMENT} is {wanted!r}, but this CPU lacks {missing}")
         return [isa.name]
     base = capability if capability in flags.ISAS else "DEFAULT"
-    better = ("AMX", "AVX512_BF16") if base == "AVX512" and features is not None else ()
-    return [*(name for name in better if flags.ISAS[name].cpu_features <= features), base]
+    if base != "AVX512" or features is None:
+        return [base]
+    better = (name for name in ("AMX", "AVX512_BF16") if flags.ISAS[name].cpu_features <= features)
+    return [*better, base]
 
 
 def cpu_features() -> frozenset[str] | None:
