@@ -27,7 +27,7 @@ from benchmarks.registry import (
     TRAFFIC,
     Function,
     Implementation,
-    OpBenchmark,
+    RandomBenchmark,
 )
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _stored_bytes(case: Case) -> int:
     return 4 * sum(_pixels(case)) * 40
 
 
-class Augment(OpBenchmark):
+class Augment(RandomBenchmark):
     """Two views of B images of H x W pixels, side x side each; shapes are (B, H, W, side)."""
 
     name = "augment"
@@ -167,7 +167,6 @@ class Augment(OpBenchmark):
     headline = FORWARD
     eager = "torchvision"
     extras = ("bench", "rivals")
-    random = True
     item = "views"
     compared = (EAGER, "batch", "kornia", "albumentations", "albumentations-2")
     implementations = (

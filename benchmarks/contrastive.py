@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarks import real
 from benchmarks.case import Case
 from benchmarks.errors import InputError
-from benchmarks.registry import BOTH, EAGER, OURS, Function, Implementation, OpBenchmark
+from benchmarks.registry import BOTH, EAGER, OURS, Function, Implementation, LossBenchmark
 
 KINDS = [("bfloat16", "highest"), ("float32", "highest"), ("float32", "high")]
 BLOCK_ROWS = 1024
@@ -118,7 +118,7 @@ def exact_in_blocks(
     return loss, gradients
 
 
-class Contrastive(OpBenchmark):
+class Contrastive(LossBenchmark):
     """A loss of matrix products between rows; `useful` has the products that count.
 
     `rows_and_columns(case)` says how many logits there are.

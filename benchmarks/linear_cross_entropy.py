@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from benchmarks.case import Case
 from benchmarks.errors import InputError, Unsuitable
-from benchmarks.registry import EAGER, OURS, Function, Implementation, OpBenchmark
+from benchmarks.registry import EAGER, OURS, Function, Implementation, LossBenchmark
 
 IGNORED = -100
 KINDS = [("bfloat16", "highest"), ("float32", "highest"), ("float32", "high")]
@@ -204,7 +204,7 @@ def _chunked_bytes(case: Case) -> int:
     return _linear_bytes(case) + _gathered_bytes(case)
 
 
-class LinearCrossEntropy(OpBenchmark):
+class LinearCrossEntropy(LossBenchmark):
     """Cross-entropy of a linear layer over V classes; shapes are (tokens, D, V)."""
 
     name = "linear_cross_entropy"

@@ -69,7 +69,7 @@ class Implementation:
 
 
 class OpBenchmark(ABC):
-    """What one operator's file provides.
+    """What one operator's file provides, by a class of either kind below.
 
     `implementations` has ours and the dense eager one first; those two names are relied on.
     `compared` are the baselines that summaries show. `parameters` holds the default of every
@@ -80,8 +80,6 @@ class OpBenchmark(ABC):
     `headline` is the mode that summaries show, `eager` the word for the eager baseline where its
     memory is the measure, `extras` what to install, `calls` our function where that has another
     name. Without `quick_memory` --quick weighs nothing.
-
-    Of an operator that is `random` no two calls agree: it has `exactness` in place of `exact`.
     """
 
     name: str
@@ -99,7 +97,6 @@ class OpBenchmark(ABC):
     headline: str = BOTH
     eager: str = "eager"
     extras: tuple[str, ...] = ("bench",)
-    random: bool = False
     item: str = ""
     data: tuple[str, ...] = ()
     calls: str = ""
@@ -130,14 +127,6 @@ class OpBenchmark(ABC):
     @abstractmethod
     def small(self, case: Case) -> Case:
         """A small case of the same kind: running it touches the code, but no large buffer."""
-
-    def exact(self, case: Case, inputs: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Loss and gradients in float64, by code that shares nothing with what is measured."""
-        raise NotImplementedError(f"{self.name} has no loss")
-
-    def exactness(self, case: Case) -> list[Exactness]:
-        """How far everyone is from the truth where all are given the same draws."""
-        raise NotImplementedError(f"{self.name} is not random")
 
     def unit(self, case: Case) -> float | None:
         """Flops of the matrix product that `units` of the implementations count, if they do."""
@@ -181,6 +170,22 @@ class OpBenchmark(ABC):
     def implementation(self, name: str) -> Implementation:
         """The implementation called `name`; KeyError when there is none."""
         return {one.name: one for one in self.implementations}[name]
+
+
+class LossBenchmark(OpBenchmark):
+    """An operator whose result is a loss, which all implementations must agree on."""
+
+    @abstractmethod
+    def exact(self, case: Case, inputs: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Loss and gradients in float64, by code that shares nothing with what is measured."""
+
+
+class RandomBenchmark(OpBenchmark):
+    """An operator of which no two calls agree."""
+
+    @abstractmethod
+    def exactness(self, case: Case) -> list[Exactness]:
+        """How far everyone is from the truth where all are given the same draws."""
 
 
 def operators() -> dict[str, OpBenchmark]:

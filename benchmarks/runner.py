@@ -25,7 +25,9 @@ from benchmarks.registry import (
     PRODUCTS,
     Function,
     Implementation,
+    LossBenchmark,
     OpBenchmark,
+    RandomBenchmark,
     loss_and_gradients,
     operator,
 )
@@ -177,13 +179,36 @@ def _backend(state: _Measurement) -> str:
 
 def _check(state: _Measurement, budget: timing.Budget) -> None:
     """Record the errors; drop what fails, computes another loss or is too slow to be timed."""
-    if state.op.random:
-        state.exactness = state.op.exactness(state.case)
-    for kind in () if state.op.random else state.op.kinds(state.case):
-        inputs = state.op.inputs(state.case, kind)
-        truth = state.op.exact(state.case, inputs)
+    op = state.op
+    if isinstance(op, LossBenchmark):
+        _check_loss(op, state)
+    if isinstance(op, RandomBenchmark):
+        state.exactness = op.exactness(state.case)
+    inputs = op.inputs(state.case, op.kinds(state.case)[0])
+    upstream = op.upstream(state.case)
+    for name, function in list(state.functions.items()):
+        call = partial(loss_and_gradients, function, inputs, upstream)
+        try:
+            seconds = timing.seconds_of(call, state.case.device)
+            # All that has a loss to check is warm by now; the rest had its first call here.
+            if not isinstance(op, LossBenchmark) and seconds > budget.call_seconds:
+                seconds = timing.seconds_of(call, state.case.device)
+        except Exception as failure:
+            state.skip(name, describe(failure))
+            continue
+        if seconds > budget.call_seconds and name != OURS:
+            state.skip(
+                name, f"one call takes {seconds:.1f} s, this run's limit is {budget.call_seconds} s"
+            )
+
+
+def _check_loss(op: LossBenchmark, state: _Measurement) -> None:
+    """Against float64, on each kind of inputs."""
+    for kind in op.kinds(state.case):
+        inputs = op.inputs(state.case, kind)
+        truth = op.exact(state.case, inputs)
         for name, function in list(state.functions.items()):
-            if state.op.implementation(name).yardstick:
+            if op.implementation(name).yardstick:
                 continue
             try:
                 error = accuracy.error_of(name, function, inputs, truth, kind)
@@ -194,22 +219,6 @@ def _check(state: _Measurement, budget: timing.Budget) -> None:
             different = accuracy.is_different(error, state.case)
             if different is not None:
                 state.skip(name, different)
-    inputs = state.op.inputs(state.case, state.op.kinds(state.case)[0])
-    upstream = state.op.upstream(state.case)
-    for name, function in list(state.functions.items()):
-        call = partial(loss_and_gradients, function, inputs, upstream)
-        try:
-            seconds = timing.seconds_of(call, state.case.device)
-            # All that has a loss to check is warm by now; the rest had its first call here.
-            if state.op.random and seconds > budget.call_seconds:
-                seconds = timing.seconds_of(call, state.case.device)
-        except Exception as failure:
-            state.skip(name, describe(failure))
-            continue
-        if seconds > budget.call_seconds and name != OURS:
-            state.skip(
-                name, f"one call takes {seconds:.1f} s, this run's limit is {budget.call_seconds} s"
-            )
 
 
 def _time(

@@ -62,7 +62,7 @@ def accumulate(
     Raises:
         TypeError: encode returns something else than tensors; a module of ddp has no `no_sync`.
         ValueError: no micro-batches; encode returns another number of tensors than before, or
-            different rows in the second pass; the loss is not 0-dim.
+            different rows in the second pass; the loss is not 0-dim, or has no gradient.
 
     Paper: GradCache, Gao et al. 2021, arXiv 2101.06983.
     """
@@ -85,6 +85,8 @@ def accumulate(
         if not isinstance(value, Tensor) or value.dim() != 0:
             got = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"accumulate: loss must return a 0-dim tensor, got {got}")
+        if not value.requires_grad:
+            raise ValueError("accumulate: loss must return a tensor with a graph, got one without")
         value.backward()
     gradients = _cut([x.grad for x in joint], shapes)
     after = RandomState.now()

@@ -229,6 +229,10 @@ class TestErrors:
         with pytest.raises(ValueError, match=rf"loss must return a 0-dim tensor, got {got}"):
             sslkernels.accumulate(lambda x: x, [torch.ones(2, 3)], loss)
 
+    def test_loss_without_a_graph(self):
+        with pytest.raises(ValueError, match="loss must return a tensor with a graph"):
+            sslkernels.accumulate(lambda x: x, [torch.ones(2, 3)], lambda z: z.detach().sum())
+
     def test_no_ddp(self):
         with pytest.raises(TypeError, match=r"ddp must hold DistributedDataParallel .* got Linear"):
             sslkernels.accumulate(lambda x: x, [torch.ones(2, 3)], sum, ddp=nn.Linear(2, 2))

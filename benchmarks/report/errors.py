@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks import real, text
 from benchmarks.accuracy import Error
-from benchmarks.registry import label, operators
+from benchmarks.registry import LossBenchmark, label, operators
 from benchmarks.report import plots
 from benchmarks.report.parts import Cell, Section, Table
 from benchmarks.report.shared import by_op, cells, drawings, shape_cell
@@ -39,7 +39,7 @@ def errors_section(run: Results) -> Section | None:
         *(
             f"{op}: {known[op].input_note}."
             for op in by_op(run)
-            if op in known and not known[op].random
+            if isinstance(known.get(op), LossBenchmark)
         ),
         *([f"Real rows: {real.NOTE}."] if any(result.case.data for result in run.cases) else []),
         *([NUMBERS] if has_numbers else []),

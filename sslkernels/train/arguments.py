@@ -10,6 +10,9 @@ import typer
 
 from sslkernels.train.errors import TrainError
 
+TINY = 2.0**-126
+"""The least that float32 holds in full."""
+
 
 class Loss(str, Enum):
     """Which implementation of a loss."""
@@ -45,9 +48,11 @@ QueueSize = Annotated[int, typer.Option(help="Keys of past batches that are kept
 
 
 def positive(name: str, value: float) -> float:
-    """Raises TrainError unless the value is positive and finite."""
+    """Raises TrainError unless the value and its reciprocal are positive and finite in float32."""
     if not (math.isfinite(value) and value > 0):
         raise TrainError(f"{name} is {value}, must be positive and finite")
+    if not TINY <= value <= 1 / TINY:
+        raise TrainError(f"{name} is {value}, must lie in [{TINY:.3g}, {1 / TINY:.3g}]")
     return value
 
 

@@ -12,7 +12,7 @@ from benchmarks import accuracy, contrastive, real
 from benchmarks.case import Case
 from benchmarks.contrastive import Contrastive
 from benchmarks.errors import InputError
-from benchmarks.registry import BOTH, EAGER, OURS, OpBenchmark, loss_and_gradients, operators
+from benchmarks.registry import BOTH, EAGER, OURS, LossBenchmark, loss_and_gradients, operators
 
 SHAPES = {
     "dcl": (16, 8),
@@ -34,7 +34,7 @@ each_implementation = pytest.mark.parametrize(
 )
 
 
-def _case(op: OpBenchmark, dtype: str = "float32") -> Case:
+def _case(op: LossBenchmark, dtype: str = "float32") -> Case:
     return op.cases([SHAPES[op.name]], [(dtype, "highest")])[0]
 
 
@@ -44,7 +44,7 @@ def test_every_head_has_a_benchmark() -> None:
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
 @each_implementation
-def test_every_implementation_computes_the_same_loss(op: OpBenchmark, one, dtype: str) -> None:
+def test_every_implementation_computes_the_same_loss(op: LossBenchmark, one, dtype: str) -> None:
     if one.absent:
         pytest.skip(one.absent)
     case = _case(op, dtype)
@@ -57,7 +57,7 @@ def test_every_implementation_computes_the_same_loss(op: OpBenchmark, one, dtype
 
 
 @each_op
-def test_a_second_call_gives_the_same_loss(op: OpBenchmark) -> None:
+def test_a_second_call_gives_the_same_loss(op: LossBenchmark) -> None:
     case = _case(op, "float64")
     inputs = op.inputs(case, op.input_kinds[0])
     for one in op.implementations:
@@ -69,7 +69,7 @@ def test_a_second_call_gives_the_same_loss(op: OpBenchmark) -> None:
 
 @each_op
 def test_exact_in_blocks_agrees_with_autograd(
-    op: OpBenchmark, monkeypatch: pytest.MonkeyPatch
+    op: LossBenchmark, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(contrastive, "BLOCK_ROWS", 5)
     monkeypatch.setattr("benchmarks.nt_xent.BLOCK_ROWS", 5)
@@ -83,7 +83,7 @@ def test_exact_in_blocks_agrees_with_autograd(
 
 
 @each_op
-def test_another_temperature_is_noticed(op: OpBenchmark) -> None:
+def test_another_temperature_is_noticed(op: LossBenchmark) -> None:
     case = _case(op)
     inputs = op.inputs(case, op.input_kinds[0])
     truth = op.exact(case, inputs)
@@ -97,7 +97,7 @@ def test_another_temperature_is_noticed(op: OpBenchmark) -> None:
 
 
 @each_implementation
-def test_as_many_products_as_said(op: OpBenchmark, one) -> None:
+def test_as_many_products_as_said(op: LossBenchmark, one) -> None:
     """At a size where what is small beside the products, such as positives, is small."""
     if one.name == OURS:
         pytest.skip("its products are no operators of torch")
@@ -114,7 +114,7 @@ def test_as_many_products_as_said(op: OpBenchmark, one) -> None:
 
 
 @each_op
-def test_inputs_are_the_same_every_time(op: OpBenchmark) -> None:
+def test_inputs_are_the_same_every_time(op: LossBenchmark) -> None:
     case = _case(op, "bfloat16")
     first, second = (op.inputs(case, op.input_kinds[0]) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
@@ -133,7 +133,7 @@ def test_a_queue_takes_no_gradient() -> None:
 
 
 @each_op
-def test_grids_have_every_kind_and_a_small_quick_case(op: OpBenchmark) -> None:
+def test_grids_have_every_kind_and_a_small_quick_case(op: LossBenchmark) -> None:
     timed = [case for case in op.grid(quick=False) if not case.memory_only]
     kinds = {case.kind for case in timed if not case.data}
     assert kinds == {"bfloat16", "float32 highest", "float32 high"}

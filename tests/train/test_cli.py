@@ -43,6 +43,7 @@ def test_a_run_shows_its_result_and_leaves_its_files(tmp_path):
         (["--lr", "-1"], "learning rate is -1.0, must be positive and finite"),
         (["--lr", "nan"], "learning rate is nan, must be positive and finite"),
         (["--temperature", "0"], "temperature is 0.0, must be positive and finite"),
+        (["--temperature", "1e-40"], "temperature is 1e-40, must lie in [1.18e-38, 8.51e+37]"),
         (["--seed", "-1"], "seed is -1, must be in 0..2**63 - 1"),
         (["--threads", "0"], "threads is 0, must be at least 1"),
         (["--resume"], "nothing to resume: there is no "),
