@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sslkernels import backends
-from sslkernels.similarity.triton import configurations, forward, symmetric
+from sslkernels.similarity.triton import configurations, forward, symmetric, symmetric_gradients
 from sslkernels.similarity.triton.forward import Logits
 from sslkernels.similarity.triton.gradients import Upstream, write_gradient
 from sslkernels.similarity.triton.products import Products
@@ -123,12 +123,12 @@ def symmetric_gradient(dtype: torch.dtype, kernel: Callable[..., tuple[Tensor, T
 
 @subject
 def symmetric_atomics(dtype: torch.dtype) -> Results:
-    return symmetric_gradient(dtype, symmetric._added)
+    return symmetric_gradient(dtype, symmetric_gradients.added)
 
 
 @subject
 def symmetric_owned(dtype: torch.dtype) -> Results:
-    return symmetric_gradient(dtype, symmetric._owned)
+    return symmetric_gradient(dtype, symmetric_gradients.owned)
 
 
 def run(name: str, kind: str, change: Callable[[str], str] = lambda ptx: ptx) -> str:

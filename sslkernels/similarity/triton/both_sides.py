@@ -12,7 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from sslkernels.similarity.triton.tiles import finite_or_zero
+from sslkernels.similarity.triton.tiles import finite_or_zero, leave_out
 
 _SMALLEST_SUM = tl.constexpr(2.0**-60)
 """Below it a sum, taken relative to the largest logit of the tile, may have lost terms."""
@@ -26,6 +26,17 @@ def _logsumexp(logits, AXIS: tl.constexpr):
     shift = finite_or_zero(tl.max(logits, AXIS))
     total = tl.sum(tl.exp(logits - tl.expand_dims(shift, AXIS)), AXIS)
     return shift + tl.log(total)
+
+
+@triton.jit
+def pair_logits(
+    products, factor, rows, row_mask, columns, column_mask, count, offset_a, offset_b, EXCLUDE
+):
+    """Logits of rows against themselves; -inf outside of them and where they are excluded."""
+    logits = leave_out(
+        products * factor, rows, columns, column_mask, count, offset_a, offset_b, EXCLUDE
+    )
+    return tl.where(row_mask[:, None], logits, float("-inf"))
 
 
 @triton.jit

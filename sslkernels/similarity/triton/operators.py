@@ -23,6 +23,7 @@ from sslkernels.similarity.triton import (
     pairs,
     sigmoid,
     symmetric,
+    symmetric_gradients,
 )
 from sslkernels.similarity.triton.forward import Logits
 from sslkernels.similarity.triton.gradients import Upstream
@@ -66,7 +67,7 @@ def logsumexp_backward(
         return chunked.logsumexp_backward(grad, lse, q, k, scale, bias, exclude, with_dk, precision)
     found = None
     if k is None and symmetric.covers(logits):
-        found = symmetric.gradients(logits, grad, lse)
+        found = symmetric_gradients.gradients(logits, grad, lse)
     if found is None:
         found = gradients.gradients(
             logits, Upstream(grad), lse, symmetric=k is None, with_dk=with_dk

@@ -15,6 +15,7 @@ from sslkernels.similarity.triton import (
     operators,
     products,
     symmetric,
+    symmetric_gradients,
     tiles,
 )
 from sslkernels.similarity.triton.configurations import Configuration
@@ -213,10 +214,15 @@ class TestBrokenKernels:
     @pytest.mark.parametrize(
         ("modules", "name", "broken", "message"),
         [
-            ([tiles, symmetric], "load_rows", rows_without_mask, "OutOfBounds"),
+            (
+                [tiles, symmetric, symmetric_gradients],
+                "load_rows",
+                rows_without_mask,
+                "OutOfBounds",
+            ),
             ([tiles], "excluded_column", next_column, "value: error"),
-            ([symmetric], "_upper_tile", overlapping_tiles, "dq: error|dscale: error"),
-            ([tiles, symmetric], "dot", no_row_mask, "value: error"),
+            ([symmetric_gradients], "_upper_tile", overlapping_tiles, "dq: error|dscale: error"),
+            ([tiles, symmetric_gradients], "dot", no_row_mask, "value: error"),
         ],
         ids=["no mask", "off by one", "a tile twice", "no accumulation"],
     )
