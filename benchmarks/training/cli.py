@@ -38,6 +38,9 @@ def add_to(app: typer.Typer, screen: Console) -> None:
             typer.Option(help="Examples; 512 (simclr), 32 (bert), the method's when left out."),
         ] = None,
         workers: Annotated[int, typer.Option(help="Of the DataLoader of simclr's rivals.")] = 2,
+        width: Annotated[
+            int | None, typer.Option(help="Of simclr's encoder, as of `sslkernels train`.")
+        ] = None,
         precision: Annotated[str, typer.Option(help="float32, or bf16 by autocast.")] = "float32",
         teacher: Annotated[
             Path | None, typer.Option(help="As of `sslkernels train distil`, of that alone.")
@@ -60,6 +63,7 @@ def add_to(app: typer.Typer, screen: Console) -> None:
             data,
             batch=batch_size,
             workers=workers,
+            width=width,
             precision=precision,
             teacher=teacher,
             steps=steps,

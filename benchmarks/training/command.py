@@ -35,6 +35,7 @@ def scripts(
     batch: int,
     workers: int,
     precision: str,
+    width: int | None = None,
     teacher: Path | None = None,
 ) -> list[Script]:
     """Ours and its rivals.
@@ -61,12 +62,14 @@ def scripts(
         pictures = images.load(data or "fashion-mnist").train
     except TrainError as error:
         raise InputError(str(error)) from None
-    _, channels, height, width = pictures.shape
-    if channels != 1 or height != width:
-        raise InputError(f"--data: wanted square grey images, got {channels} x {height} x {width}")
+    channels, *size = pictures.shape[1:]
+    if channels != 1 or size[0] != size[1]:
+        raise InputError(
+            f"--data: wanted square grey images, got {channels} x {size[0]} x {size[1]}"
+        )
     if batch > len(pictures):
         raise InputError(f"--batch-size: {batch} is more than the {len(pictures)} images there are")
-    return simclr.scripts(pictures, batch=batch, workers=workers, precision=precision)
+    return simclr.scripts(pictures, batch=batch, workers=workers, precision=precision, width=width)
 
 
 def default_batch(method: str) -> int:
@@ -81,6 +84,7 @@ def run(
     *,
     batch: int | None,
     workers: int,
+    width: int | None,
     precision: str,
     teacher: Path | None,
     steps: int,
@@ -98,6 +102,10 @@ def run(
             raise InputError(f"--{name}: must be at least 1, got {value}")
     if workers < 0:
         raise InputError(f"--workers: must not be negative, got {workers}")
+    if width is not None and method != "simclr":
+        raise InputError(f"--width: of simclr, {method} is measured at its own")
+    if width is not None and width < 1:
+        raise InputError(f"--width: must be at least 1, got {width}")
     if precision not in ("float32", "bf16"):
         raise InputError(f"--precision: got {precision!r}, wanted float32 or bf16")
     if teacher is not None and method != "distil":
@@ -106,13 +114,20 @@ def run(
     torch.set_num_threads(threads or before)
     try:
         contenders = scripts(
-            method, data, batch=batch, workers=workers, precision=precision, teacher=teacher
+            method,
+            data,
+            batch=batch,
+            workers=workers,
+            precision=precision,
+            width=width,
+            teacher=teacher,
         )
         where = environment.collect(torch.get_num_threads())
         found = measure(contenders, steps=steps, rounds=rounds, report=report)
     finally:
         torch.set_num_threads(before)
-    title = f"{method}, batch {batch}, {precision}, {where.threads} threads"
+    wide = "" if width is None else f"width {width}, "
+    title = f"{method}, {wide}batch {batch}, {precision}, {where.threads} threads"
     measured = {
         "title": title,
         "unit": f"{_unit(method)} a second",

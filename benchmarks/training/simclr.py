@@ -17,13 +17,15 @@ from benchmarks.nt_xent import eager_nt_xent
 from benchmarks.training.measure import Script
 from benchmarks.training.phases import DATA, Clock, step
 from sslkernels import AugmentPolicy
-from sslkernels.train.models import projection_head, strided_resnet
+from sslkernels.train.models import projection_head, small_encoder
 
 TEMPERATURE = 0.2
 LEARNING_RATE = 1e-3
 VIEWS = 2
 Transform = Callable[[Any], Sequence[Any]]
 """From a PIL image to its views, a tensor each."""
+Loss = Callable[..., Tensor]
+"""(z1, z2, temperature) -> 0-dim."""
 
 LEAST_SCALE, JITTER, JITTER_PROBABILITY = 0.2, 0.4, 0.8
 
@@ -48,24 +50,26 @@ class SimCLR(Script):
     Args:
         name: as reports show it.
         batches: (steps) -> the views [2, B, 1, H, W] of that many batches.
-        loss: (z1, z2, temperature) -> 0-dim.
+        loss: of the two views' embeddings.
         items: images in a batch.
         precision: "float32", or "bf16": the network under autocast.
+        width: channels of the encoder's first layer; its own for None.
     """
 
     def __init__(
         self,
         name: str,
         batches: Callable[[int], Iterator[Tensor]],
-        loss: Callable[..., Tensor],
+        loss: Loss,
         items: int,
         precision: str,
+        width: int | None = None,
     ) -> None:
         torch.manual_seed(0)
         self.name, self.items = name, items
         self.batches, self.loss = batches, loss
         self.half = precision == "bf16"
-        encoder, features = strided_resnet(1)
+        encoder, features = small_encoder("strided-resnet", 1, width)
         model = torch.nn.Sequential(encoder, projection_head(features, features, 64))
         self.model = model.to(memory_format=torch.channels_last)  # twice as fast here, for all
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=LEARNING_RATE)
@@ -180,7 +184,7 @@ def _by_lightly(size: tuple[int, int]) -> Transform:
     )
 
 
-def _lightly_loss() -> Callable[..., Tensor]:
+def _lightly_loss() -> Loss:
     from lightly.loss import NTXentLoss
 
     loss = NTXentLoss(temperature=TEMPERATURE)
@@ -197,15 +201,20 @@ def _order(count: int, batch: int, steps: int) -> Iterator[Tensor]:
     return islice(forever(), steps)
 
 
-def scripts(images: Tensor, *, batch: int, workers: int, precision: str) -> list[Script]:
+def scripts(
+    images: Tensor, *, batch: int, workers: int, precision: str, width: int | None
+) -> list[Script]:
     """Ours and its rivals, lightly if it is installed, on square images uint8 [N, 1, H, W]."""
     size = (images.shape[2], images.shape[3])
 
-    def rival(name: str, transform: Transform, loss: Callable[..., Tensor], many: int) -> Script:
-        batches = ImageByImage(images, transform, batch, many)
-        return SimCLR(f"{name}, {many} workers", batches, loss, batch, precision)
+    def made(name: str, batches: Callable[[int], Iterator[Tensor]], loss: Loss) -> Script:
+        return SimCLR(name, batches, loss, batch, precision, width)
 
-    ours = SimCLR("sslkernels", InOnePass(images, batch), sslkernels.nt_xent, batch, precision)
+    def rival(name: str, transform: Transform, loss: Loss, many: int) -> Script:
+        batches = ImageByImage(images, transform, batch, many)
+        return made(f"{name}, {many} workers", batches, loss)
+
+    ours = made("sslkernels", InOnePass(images, batch), sslkernels.nt_xent)
     eager = [
         rival("torchvision and eager loss", _by_torchvision(size), eager_nt_xent, many)
         for many in dict.fromkeys((workers, 0))

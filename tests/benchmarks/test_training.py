@@ -51,6 +51,15 @@ def test_simclr_scripts_train_the_same_network() -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
+def test_simclr_scripts_have_the_encoder_that_is_wanted() -> None:
+    images = torch.randint(0, 256, (20, 1, 12, 12), dtype=torch.uint8)
+    found = simclr.scripts(images, batch=8, workers=0, precision="float32", width=6)
+    for script in found:
+        assert isinstance(script, simclr.SimCLR)
+        convolutions = [one for one in script.model.modules() if isinstance(one, nn.Conv2d)]
+        assert convolutions[0].out_channels == 6 and convolutions[-1].out_channels == 4 * 6
+
+
 def test_image_by_image_and_in_one_pass_make_such_batches() -> None:
     images = torch.randint(0, 256, (20, 1, 12, 12), dtype=torch.uint8)
     size = (12, 12)
@@ -179,6 +188,8 @@ def test_a_student_has_the_teacher_that_is_named(tmp_path: Path) -> None:
         ("simclr --data digits --steps 0", "--steps: must be at least 1"),
         ("bert --precision int8", "--precision: got 'int8'"),
         ("simclr --data nowhere", "nowhere"),
+        ("simclr --data digits --width 0", "--width: must be at least 1, got 0"),
+        ("bert --width 24", "--width: of simclr, bert"),
     ],
 )
 def test_bad_input_is_one_line(arguments: str, message: str, tmp_path: Path) -> None:
