@@ -24,7 +24,7 @@ def selfcheck(context: typer.Context, require: Require = None) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    from sslkernels.selfcheck import run
+    from sslkernels.selfcheck.report import run
 
     try:
         passed = run(Console(), require or [])

@@ -12,9 +12,11 @@ from rich.console import Console
 from torch._subclasses.fake_tensor import FakeTensorMode
 from typer.testing import CliRunner
 
-from sslkernels import backends, selfcheck
+from sslkernels import backends
 from sslkernels.__main__ import app
-from sslkernels.selfcheck import Availability, Case, Result, check
+from sslkernels.selfcheck import compare, report
+from sslkernels.selfcheck.cases import CASES, Case
+from sslkernels.selfcheck.compare import TOLERANCE, Availability, Result, check
 
 CPU = torch.device("cpu")
 DOUBLE = Case("double", lambda x: 2 * x, lambda x: 2 * x, ((3, 2),))
@@ -26,25 +28,24 @@ def run_with(
     """A run over cases of our own, available as `reference` alone."""
     available = [Availability("cpu", "reference", case.op, "") for case in cases]
     available.append(Availability("cpu", "triton", cases[0].op, "no [card] here"))
-    monkeypatch.setattr(selfcheck, "CASES", cases)
-    monkeypatch.setattr(selfcheck, "availability", lambda: available)
+    monkeypatch.setattr(report, "availability", lambda _: available)
     console = Console(file=io.StringIO(), width=100)
-    passed = selfcheck.run(console, require)
+    passed = report.run(console, require, cases)
     return passed, console.file.getvalue()
 
 
 def test_this_machine_passes() -> None:
     console = Console(file=io.StringIO(), width=100)
     precision = torch.get_float32_matmul_precision()
-    assert selfcheck.run(console), console.file.getvalue()
+    assert report.run(console), console.file.getvalue()
     assert torch.get_float32_matmul_precision() == precision
 
 
 def test_right_operator_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    passed, report = run_with(monkeypatch, DOUBLE)
+    passed, shown = run_with(monkeypatch, DOUBLE)
     assert passed
-    assert "all 4 checks passed" in report
-    assert "no: no [card] here" in report
+    assert "all 4 checks passed" in shown
+    assert "no: no [card] here" in shown
 
 
 @pytest.mark.parametrize(
@@ -59,9 +60,9 @@ def test_right_operator_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     ids=["value", "gradient", "order", "nan", "one nan"],
 )
 def test_wrong_operator_fails(wrong, monkeypatch: pytest.MonkeyPatch) -> None:
-    passed, report = run_with(monkeypatch, DOUBLE, Case("wrong", wrong, DOUBLE.call, ((3, 2),)))
+    passed, shown = run_with(monkeypatch, DOUBLE, Case("wrong", wrong, DOUBLE.call, ((3, 2),)))
     assert not passed
-    assert "4 of 8 checks failed" in report
+    assert "4 of 8 checks failed" in shown
 
 
 def test_dtypes_that_an_implementation_lacks_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,16 +74,15 @@ def test_dtypes_that_an_implementation_lacks_are_left_out(monkeypatch: pytest.Mo
         return "not float64" if lacks else why_not(op, name, tensor)
 
     monkeypatch.setattr(backends, "why_not", no_float64)
-    monkeypatch.setattr(selfcheck, "CASES", selfcheck.CASES[:1])
-    monkeypatch.setattr(selfcheck, "devices", lambda: [CPU])
+    monkeypatch.setattr(compare, "devices", lambda: [CPU])
     console = Console(file=io.StringIO(), width=100)
-    assert selfcheck.run(console), console.file.getvalue()
+    assert report.run(console, cases=CASES[:1]), console.file.getvalue()
     [row] = [x for x in console.file.getvalue().splitlines() if "chunked" in x and "e-" in x]
     assert [cell.strip() for cell in row.split("\u2502")][4] == "-"
 
 
 def test_a_wrong_mask_fails() -> None:
-    [case] = [case for case in selfcheck.CASES if case.op == "mask_tokens"]
+    [case] = [case for case in CASES if case.op == "mask_tokens"]
 
     def wrong(x: torch.Tensor) -> torch.Tensor:
         value = case.call(x)
@@ -99,22 +99,22 @@ def test_raising_operator_is_reported_and_the_rest_goes_on(
     def broken(x: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("no [such] kernel")
 
-    passed, report = run_with(monkeypatch, Case("broken", broken, DOUBLE.call, ((3, 2),)), DOUBLE)
+    passed, shown = run_with(monkeypatch, Case("broken", broken, DOUBLE.call, ((3, 2),)), DOUBLE)
     assert not passed
-    assert "broken, reference on cpu, float64: RuntimeError: no [such] kernel" in report
-    assert "4 of 8 checks failed" in report
+    assert "broken, reference on cpu, float64: RuntimeError: no [such] kernel" in shown
+    assert "4 of 8 checks failed" in shown
 
 
 def test_required_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run_with(monkeypatch, DOUBLE, require=("reference",))[0]
-    passed, report = run_with(monkeypatch, DOUBLE, require=("triton",))
+    passed, shown = run_with(monkeypatch, DOUBLE, require=("triton",))
     assert not passed
-    assert "triton is required, and cannot run here" in report
+    assert "triton is required, and cannot run here" in shown
     with pytest.raises(ValueError, match="require: 'abacus' is none of cpu, triton"):
         run_with(monkeypatch, DOUBLE, require=("abacus",))
 
 
-@pytest.mark.parametrize("case", selfcheck.CASES, ids=lambda case: case.op)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.op)
 def test_definitions_agree_with_themselves(case: Case) -> None:
     result = check(case, "reference", CPU, torch.float64)
     assert isinstance(result, Result)
@@ -124,7 +124,7 @@ def test_definitions_agree_with_themselves(case: Case) -> None:
 @pytest.mark.parametrize(("passed", "code"), [(True, 0), (False, 1)])
 def test_exit_code(passed: bool, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(selfcheck, "run", lambda _, require: asked.append(require) or passed)
+    monkeypatch.setattr(report, "run", lambda _, require: asked.append(require) or passed)
     assert CliRunner().invoke(app, ["--require", "cpu"]).exit_code == code
     assert asked == [["cpu"]]
 
@@ -157,7 +157,7 @@ def test_on_a_gpu_what_is_available_takes_the_calls(
         cache.cache_clear()
     ran = set()
     with FakeTensorMode():
-        for case, dtype in itertools.product(selfcheck.CASES, selfcheck.TOLERANCE):
+        for case, dtype in itertools.product(CASES, TOLERANCE):
             if case.why_not(name, torch.device("cuda"), dtype):
                 continue
             with backends.backend(name):
