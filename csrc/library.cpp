@@ -1,4 +1,4 @@
-// Every operator's schema. What they do is in the rooms: see operators.cpp in each.
+// Every operator's schema. What they do is in the rooms: see *operators.cpp in each.
 #include <torch/csrc/stable/library.h>
 
 #include "workspace.h"

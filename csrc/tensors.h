@@ -1,4 +1,4 @@
-// The one place where torch tensors become plain pointers: what every room's operators.cpp shares.
+// The one place where torch tensors become plain pointers: what every room's *operators.cpp share.
 //
 // Checks here are the last line of defence: sslkernels/checks.py speaks to people.
 #pragma once

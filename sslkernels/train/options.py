@@ -105,6 +105,10 @@ class ImageOptions(RunOptions):
     augment: Annotated[
         Augment, typer.Option(help="torchvision: the same by its transforms, to compare with.")
     ] = Augment.sslkernels
+    flip: Annotated[
+        bool,
+        typer.Option("--flip", help="Mirror half of the views of grey images; not of digits."),
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,9 @@ def image(kind: type[ImageMethod[Any]], options: ImageOptions, own: dict[str, An
     data = data if options.images is None else data.first(options.images)
     method = kind.made_for(data.facts, **own)
     policies = kind.views(tuple(data.facts["shape"]))
+    drawn = {"augment": options.augment.value, "flip": options.flip}
+    if options.flip:
+        policies = tuple(replace(policy, horizontal_flip=0.5) for policy in policies)
     try:
         views = Views(data.train, policies, seed=options.seed, augment=options.augment)
     except ValueError as error:
@@ -79,7 +83,7 @@ def image(kind: type[ImageMethod[Any]], options: ImageOptions, own: dict[str, An
         method.examples(views, data.train_labels),
         evaluate,
         f"Accuracy on {len(data.test)} held-out images",
-        identity={"images": data.fingerprint, "augment": options.augment.value, **data.facts},
+        identity={"images": data.fingerprint, **drawn, **data.facts},
         notes=tuple(filter(None, (data.note, "" if classes else UNMEASURED))),
         watch=watch,
         show=show,

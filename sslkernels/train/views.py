@@ -14,6 +14,7 @@ from sslkernels.train import by_torchvision
 from sslkernels.train.seeds import fold
 
 VIEWS = 2
+TINY = 16  # a side below which crops must stay large
 LARGE = 64  # a side from which images are treated as ImageNet's
 
 Shape = tuple[int, int, int]
@@ -27,8 +28,17 @@ class Augment(str, Enum):
     torchvision = "torchvision"
 
 
-def small_grey(size: tuple[int, int]) -> AugmentPolicy:
-    """For small grey images. No flip: they may be digits."""
+def grey(size: tuple[int, int]) -> AugmentPolicy:
+    """SimCLR's policy for grey images, without flips: they may be digits or letters."""
+    if min(size) < TINY:
+        return tiny_grey(size)
+    return AugmentPolicy(
+        size, crop_scale=(0.2, 1.0), brightness=0.4, contrast=0.4, jitter_probability=0.8
+    )
+
+
+def tiny_grey(size: tuple[int, int]) -> AugmentPolicy:
+    """For grey images of which a fifth would be three pixels a side: turned and noisy instead."""
     return AugmentPolicy(
         size,
         crop_scale=(0.6, 1.0),
@@ -45,7 +55,7 @@ def small(shape: Shape) -> AugmentPolicy:
     networks that begin with a normalisation of their own."""
     channels, *size = shape
     if channels == 1:
-        return small_grey((size[0], size[1]))
+        return grey((size[0], size[1]))
     make = policies.simclr if min(size) >= LARGE else policies.simclr_cifar
     return make((size[0], size[1]), mean=None, std=None)
 

@@ -25,7 +25,7 @@ from sslkernels.train.logging import RunLog, read_csv
 from sslkernels.train.loop import fit
 from sslkernels.train.methods.simclr import SimCLR
 from sslkernels.train.settings import Settings
-from sslkernels.train.views import Augment, Views, small_grey
+from sslkernels.train.views import Augment, Views, tiny_grey
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +69,7 @@ def train(images: torch.Tensor) -> Callable[..., tuple[SimCLR, list[dict[str, st
         method = SimCLR((1, 8, 8), **settings.options)
         fit(
             method,
-            Views(images[:count], small_grey((8, 8)), seed=settings.seed, augment=augment),
+            Views(images[:count], tiny_grey((8, 8)), seed=settings.seed, augment=augment),
             settings,
             out=out,
             console=Console(file=io.StringIO()),

@@ -8,7 +8,8 @@ import torch
 from sslkernels import AugmentPolicy
 from sslkernels.train import by_torchvision
 from sslkernels.train.errors import TrainError
-from sslkernels.train.views import Augment, Views, small_grey, uniform
+from sslkernels.train.registry import METHODS
+from sslkernels.train.views import Augment, Views, small, tiny_grey, uniform
 
 makers = pytest.mark.parametrize("augment", list(Augment))
 
@@ -48,7 +49,7 @@ def colour() -> torch.Tensor:
 
 
 def views(images: torch.Tensor, seed: int, augment: Augment) -> Views:
-    return Views(images, small_grey((8, 8)), seed=seed, augment=augment)
+    return Views(images, tiny_grey((8, 8)), seed=seed, augment=augment)
 
 
 @pytest.mark.parametrize("policy", STILL.values(), ids=STILL.keys())
@@ -132,3 +133,26 @@ def test_numbers_depend_on_seed_epoch_and_number_alone():
         assert (other != every).all(1).all()
     # 300 numbers; their mean has a standard error of 0.017.
     assert every.mean().item() == pytest.approx(0.5, abs=0.08)
+
+
+def test_grey_images_are_not_mirrored_and_tiny_ones_are_cropped_least() -> None:
+    least = {}
+    for side in (8, 28):
+        policy = small((1, side, side))
+        assert policy.horizontal_flip == policy.vertical_flip == 0  # a digit would be another
+        assert policy.crop_scale is not None
+        least[side] = policy.crop_scale[0]
+    assert 8 * least[8] ** 0.5 > 6 and least[28] < least[8]
+    assert small((3, 28, 28)).horizontal_flip > 0
+
+
+@pytest.mark.parametrize("method", ["simclr", "gan", "finetune"])
+def test_views_are_mirrored_on_request(method: str) -> None:
+    entry = METHODS[method]
+    own = {name: parameter.default for name, parameter in entry.own.items()}
+    for flip in (False, True):
+        options = entry.family.options(data="digits", flip=flip)
+        task = entry.family.build(entry.method, options, dict(own))
+        assert task.identity["flip"] is flip  # a run is not resumed with other views
+        views = task.data if isinstance(task.data, Views) else task.data.views
+        assert {one.horizontal_flip for one in views.policies} == {0.5 * flip}

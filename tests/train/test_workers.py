@@ -12,7 +12,7 @@ from rich.console import Console
 from sslkernels.train.errors import TrainError
 from sslkernels.train.loop import Manner, fit
 from sslkernels.train.methods.simclr import SimCLR
-from sslkernels.train.views import Views, small_grey
+from sslkernels.train.views import Views, tiny_grey
 from sslkernels.train.workers import mapped
 from tests.train.commands import losses, train
 from tests.train.test_pictures import write as write_picture
@@ -102,7 +102,7 @@ def test_each_epoch_has_all_examples_in_an_order_of_its_own(settings, images, tm
                 file.write(f"{epoch} {' '.join(map(str, index.tolist()))}\n")
             return super().batch(index, epoch)
 
-    data = Told(images[:20], small_grey((8, 8)), seed=0)
+    data = Told(images[:20], tiny_grey((8, 8)), seed=0)
     run = settings(epochs=2, batch_size=10, accumulate=2)
     fit(
         SimCLR((1, 8, 8)),
