@@ -2,11 +2,21 @@
 // of the device how many multiprocessors it has.
 #pragma once
 
+#include <cassert>
 #include <cstdint>
 
 namespace sslk::device {
 
 constexpr int kWarp = 32;
+
+// Ends the kernel, and with it the process's use of the device, where a caller's values are wrong.
+__device__ __forceinline__ void require(bool holds, const char* what) {
+#if defined(EMULATED_CUDA)
+  if (!holds) emulated::fail("Assertion", what, EMULATED_WHERE);
+#else
+  assert(holds && what);
+#endif
+}
 
 // Aligned to 16 bytes.
 template <class T>

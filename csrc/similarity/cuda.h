@@ -51,6 +51,23 @@ struct DevicePairTerms {
   const float *rows, *columns, *pairs;
 };
 
+// What a cross entropy over columns needs of each row of the capped logits softcap tanh(s_ij /
+// softcap); of a softcap of 0: of s_ij. A row with target -1 does not count.
+struct DeviceTerms {
+  DeviceLogits logits;         // with keys, without exclusions
+  const int64_t* target;       // [m]: -1 or a column; others end the kernel with an error
+  const float* column_weight;  // [n] or null
+  double softcap;
+};
+
+// [m] each; zeros in a row that does not count.
+struct DeviceRowTerms {
+  float *lse, *target_logit, *weighted_sum, *largest;
+};
+struct DeviceRowTermGradients {
+  const float *lse, *target_logit, *weighted_sum;
+};
+
 }  // namespace sslk
 
 // How many floats of memory on the device a call needs beside its tensors.
@@ -60,6 +77,8 @@ extern "C" int64_t sslk_cuda_sigmoid_workspace(const sslk::DeviceSigmoid* proble
 extern "C" int64_t sslk_cuda_sigmoid_gradients_workspace(const sslk::DeviceSigmoid* problem);
 extern "C" int64_t sslk_cuda_pairs_workspace(const sslk::DevicePairs* problem);
 extern "C" int64_t sslk_cuda_pairs_gradients_workspace(const sslk::DevicePairs* problem);
+extern "C" int64_t sslk_cuda_terms_workspace(const sslk::DeviceTerms* problem);
+extern "C" int64_t sslk_cuda_terms_gradients_workspace(const sslk::DeviceTerms* problem);
 
 // lse [m]: -inf for a row with no column.
 extern "C" int sslk_cuda_logsumexp(const sslk::DeviceLogits* problem, float* lse, float* workspace,
@@ -89,6 +108,16 @@ extern "C" int sslk_cuda_pairs_gradients(const sslk::DevicePairs* problem,
                                          const sslk::DevicePairTerms* grad, const float* row_lse,
                                          const float* column_lse, const sslk::DeviceGradients* out,
                                          float* workspace, void* stream);
+
+// The workspace is aligned to 16 bytes.
+extern "C" int sslk_cuda_terms(const sslk::DeviceTerms* problem, const sslk::DeviceRowTerms* out,
+                               float* workspace, void* stream);
+
+// The gradients of the sum of the three terms times `grad`, zero in a row that does not count.
+extern "C" int sslk_cuda_terms_gradients(const sslk::DeviceTerms* problem,
+                                         const sslk::DeviceRowTermGradients* grad, const float* lse,
+                                         const sslk::DeviceGradients* out, float* workspace,
+                                         void* stream);
 
 // sum_i a_i b_i, always in the same order.
 extern "C" int sslk_cuda_dot(const float* a, const float* b, int64_t count, float* out,

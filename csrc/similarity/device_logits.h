@@ -120,10 +120,10 @@ __device__ __forceinline__ uint32_t column_within(uint32_t first_column, int c, 
   return min(first_column + tile_column(c), columns - 1);
 }
 
-// Products of queries and keys become logits in base 2; those that do not count -inf.
+// Products of queries and keys become logits in base 2; past the end they mean nothing.
 template <int kRowTiles>
-__device__ __forceinline__ void to_logits(Tile<kRowTiles>& tile, const Problem& p, float factor,
-                                          uint32_t first_row, uint32_t first_column) {
+__device__ __forceinline__ void to_every_logit(Tile<kRowTiles>& tile, const Problem& p,
+                                               float factor, uint32_t first_column) {
   if (p.bias) {
     float bias[16];
 #pragma unroll
@@ -134,6 +134,13 @@ __device__ __forceinline__ void to_logits(Tile<kRowTiles>& tile, const Problem& 
   } else {
     tile.for_each([&](float& value, int, int) { value *= factor; });
   }
+}
+
+// The same; those that do not count are -inf.
+template <int kRowTiles>
+__device__ __forceinline__ void to_logits(Tile<kRowTiles>& tile, const Problem& p, float factor,
+                                          uint32_t first_row, uint32_t first_column) {
+  to_every_logit(tile, p, factor, first_column);
   const Hidden<kRowTiles> hidden(p, true, p.k.rows, first_row, first_column);
   if (!hidden.any()) return;
   tile.for_each([&](float& value, int h, int c) {

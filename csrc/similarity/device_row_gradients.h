@@ -23,24 +23,25 @@ struct RowResults {
 struct RowGradients {
   float of[kChunksOfSlice][kChunk / 8][4];
 
-  template <class T>
-  __device__ __forceinline__ void store(const RowResults& out, uint32_t line, const Matrix& x,
+  template <class T, class X>
+  __device__ __forceinline__ void store(const RowResults& out, uint32_t line, const X& x,
                                         uint32_t first_row, uint32_t first_feature,
                                         float factor) const {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const uint32_t row = first_row + tile_row<1>(h);
       if (row >= x.rows) continue;
+      const int64_t start = x.start(row);
 #pragma unroll
       for (int i = 0; i < int(kChunksOfSlice) * kChunk / 8 * 2; ++i) {
         const int chunk = i / 16, c = i % 16;
         const uint32_t feature = first_feature + chunk * kChunk + tile_column(c);
         if (feature >= x.features) continue;
         const float value = of[chunk][c / 2][2 * h + c % 2] * factor;
-        const int64_t at = int64_t(row) * x.features + feature;
         if (out.gradient) {
-          static_cast<T*>(out.gradient)[at] = Format<T>::rounded(value);
+          static_cast<T*>(out.gradient)[start + feature] = Format<T>::rounded(value);
         } else {
+          const int64_t at = int64_t(row) * x.features + feature;
           out.gradient_sums[int64_t(line) * x.rows * x.features + at] = value;
         }
       }
@@ -48,27 +49,21 @@ struct RowGradients {
   }
 };
 
-// What the loss is, `Weights` says:
-//   kSide                        what the rows are;
-//   Arguments                    what of it travels with the launch;
+// The gradients of rows of x from `first_row` on, from `tiles` tiles of y. What the loss is,
+// `weights` says:
 //   replace(tile, first_column)  makes of products the gradients of their logits;
 //   unit()                       what these are multiples of;
 //   store(line, shared)          leaves what it has summed itself, in blocks of the first slice.
-template <class T, class Weights>
-__global__ void __launch_bounds__(kThreads, 2)
-    add_gradients(const __grid_constant__ Problem p,
-                  const __grid_constant__ typename Weights::Arguments arguments,
-                  uint32_t tiles_each, const __grid_constant__ RowResults out) {
-  const Matrix& x = Weights::kSide == Side::kKeys ? p.k : p.q;
-  const Matrix& y = Weights::kSide == Side::kQueries ? p.k : p.q;
-  const uint32_t line = blockIdx.z, first_tile = line * tiles_each;
-  const uint32_t tiles = min(tiles_each, tiles_of(y.rows) - first_tile);
-  const uint32_t first_row = blockIdx.x * kGradientRows, first_chunk = blockIdx.y * kChunksOfSlice;
+template <class T, class Weights, class X, class Y>
+__device__ __forceinline__ void add_block_gradients(Weights& weights, const float* scale,
+                                                    const X& x, const Y& y, uint32_t first_row,
+                                                    uint32_t line, uint32_t first_tile,
+                                                    uint32_t tiles, const RowResults& out) {
+  const uint32_t first_chunk = blockIdx.y * kChunksOfSlice;
   const bool wanted = out.gradient || out.gradient_sums;
   const uint32_t chunks = wanted ? min(kChunksOfSlice, x.chunks() - first_chunk) : 0;
-  ChunkStream<T, 1> stream(dynamic_shared<uint16_t>(), x, y, first_row, first_tile * kColumns,
-                           tiles, first_chunk, chunks);
-  Weights weights(p, arguments, first_row);
+  ChunkStream<T, 1, X, Y> stream(dynamic_shared<uint16_t>(), x, y, first_row, first_tile * kColumns,
+                                 tiles, first_chunk, chunks);
   RowGradients sums = {};
   for (uint32_t i = 0; i < tiles; ++i) {
     Tile<1> tile;
@@ -95,12 +90,28 @@ __global__ void __launch_bounds__(kThreads, 2)
     }
   }
   if (wanted) {
-    sums.template store<T>(out, line, x, first_row, first_chunk * kChunk,
-                           *p.scale * weights.unit());
+    sums.template store<T>(out, line, x, first_row, first_chunk * kChunk, *scale * weights.unit());
   }
   if (blockIdx.y != 0) return;  // every slice has the same sums over features
   // Where X was: after its last chunk came a barrier, with the first chunk of Y again.
   weights.store(line, dynamic_shared<float>());
+}
+
+// Where the host knows how many rows there are. Beside that, Weights has
+//   kSide      what the rows are;
+//   Arguments  what of the loss travels with the launch.
+template <class T, class Weights>
+__global__ void __launch_bounds__(kThreads, 2)
+    add_gradients(const __grid_constant__ Problem p,
+                  const __grid_constant__ typename Weights::Arguments arguments,
+                  uint32_t tiles_each, const __grid_constant__ RowResults out) {
+  const Matrix& x = Weights::kSide == Side::kKeys ? p.k : p.q;
+  const Matrix& y = Weights::kSide == Side::kQueries ? p.k : p.q;
+  const uint32_t line = blockIdx.z, first_tile = line * tiles_each;
+  const uint32_t tiles = min(tiles_each, tiles_of(y.rows) - first_tile);
+  const uint32_t first_row = blockIdx.x * kGradientRows;
+  Weights weights(p, arguments, first_row);
+  add_block_gradients<T>(weights, p.scale, x, y, first_row, line, first_tile, tiles, out);
 }
 
 // ---- Launch -------------------------------------------------------------------------------------

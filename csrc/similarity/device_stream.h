@@ -27,6 +27,17 @@ struct Matrix {
   bool aligned;  // rows begin at multiples of 16 bytes
 
   SSLK_HOST_DEVICE uint32_t chunks() const { return (features + kChunk - 1) / kChunk; }
+  // Where a row begins, in values.
+  __device__ __forceinline__ int64_t start(uint32_t row) const { return int64_t(row) * features; }
+};
+
+// Some rows of a matrix, in an order of their own: row i is its row number[i].
+struct GatheredMatrix : Matrix {
+  const uint32_t* number;
+
+  __device__ __forceinline__ int64_t start(uint32_t row) const {
+    return int64_t(number[row]) * features;
+  }
 };
 
 // Where a piece of a row lies in a slot of shared memory. Eight rows, as ldmatrix takes them, lie
@@ -48,8 +59,8 @@ __device__ __forceinline__ uint4 piece_of(const uint16_t* from, int present) {
 }
 
 // A chunk of kRows rows into a slot, by all threads; zeros outside of the matrix.
-template <int kRows>
-__device__ __forceinline__ void fetch(uint16_t* slot, const Matrix& from, uint32_t first_row,
+template <int kRows, class Rows>
+__device__ __forceinline__ void fetch(uint16_t* slot, const Rows& from, uint32_t first_row,
                                       uint32_t first_feature) {
   constexpr int kPieces = kChunk / kPiece, kTurns = kRows * kPieces / kThreads;
   const auto each_piece = [&](int turn, auto&& copy) {
@@ -57,8 +68,7 @@ __device__ __forceinline__ void fetch(uint16_t* slot, const Matrix& from, uint32
     const int row = number / kPieces, piece = number % kPieces;
     const uint32_t feature = first_feature + piece * kPiece;
     const bool inside = first_row + row < from.rows && feature < from.features;
-    const uint16_t* const at =
-        from.values + (inside ? int64_t(first_row + row) * from.features + feature : 0);
+    const uint16_t* const at = from.values + (inside ? from.start(first_row + row) + feature : 0);
     copy(slot + slot_place(row, piece), at, inside ? from.features - feature : 0);
   };
   if (from.aligned) {
@@ -113,7 +123,7 @@ __device__ __forceinline__ uint32_t tile_column(int c) {
 // What a block needs of X [first_row ...] and Y [first_column ...], in the order in which it needs
 // it: for each of `tiles` tiles the chunks of both, whose products add up to the tile, then once
 // more `again` chunks of Y from chunk `first_again` on, with which the tile is multiplied.
-template <class T, int kRowTiles>
+template <class T, int kRowTiles, class X = Matrix, class Y = Matrix>
 class ChunkStream {
  public:
   static constexpr int kRows = 64 * kRowTiles;
@@ -121,7 +131,7 @@ class ChunkStream {
   static constexpr int kValuesOfX = kRows * kChunk, kValuesOfY = kColumns * kChunk;
   static constexpr int kSharedBytes = (kSlotsOfX * kValuesOfX + 2 * kValuesOfY) * 2;
 
-  __device__ __forceinline__ ChunkStream(uint16_t* shared, const Matrix& x, const Matrix& y,
+  __device__ __forceinline__ ChunkStream(uint16_t* shared, const X& x, const Y& y,
                                          uint32_t first_row, uint32_t first_column, uint32_t tiles,
                                          uint32_t first_again = 0, uint32_t again = 0)
       : x_(x),
@@ -217,7 +227,8 @@ class ChunkStream {
     }
   }
 
-  const Matrix &x_, &y_;
+  const X& x_;
+  const Y& y_;
   uint16_t* const slots_;
   const uint32_t first_row_, first_column_, tiles_, first_again_, again_;
   uint32_t now_x_ = 0, now_y_ = 0, next_x_ = 0, next_y_ = 0;  // from slots_ on
