@@ -21,6 +21,7 @@ from sslkernels.losses.nt_xent import reference as nt_xent_reference
 from sslkernels.similarity import logsumexp, reference, weighted_logsumexp
 from sslkernels.similarity.pairs import pair_terms
 from sslkernels.similarity.sigmoid import sigmoid_loss
+from sslkernels.similarity.terms import logit_terms
 from tests import rounding
 
 pytestmark = [
@@ -291,6 +292,41 @@ def test_pair_terms_and_gradients(name, dtype):
         found = torch.autograd.grad(terms, list(tensors.values()), [x.cuda() for x in grads])
     for ours, want in zip(terms, expected, strict=True):
         torch.testing.assert_close(ours.cpu().double(), want, rtol=1e-4, atol=1e-4)
+    for key, ours, want in zip(tensors, found, wanted, strict=True):
+        error = (ours.cpu().double() - want).norm() / want.norm()
+        assert error < 0.02, key
+
+
+@pytest.mark.parametrize("softcap", [None, 3.0])
+@pytest.mark.parametrize("dtype", SMALL)
+@pytest.mark.parametrize("name", ["keys", "queue", "wide", "odd"])
+def test_logit_terms_and_gradients(name, dtype, softcap):
+    sizes = {key: ROWS[name][key] for key in ("m", "n", "d")}
+    tensors, _ = rows(dtype, **sizes, bias=True)
+    m, n = sizes["m"], sizes["n"]
+    target = (torch.arange(m) * 7 % n).masked_fill(torch.arange(m) % 3 == 0, -1)
+    weight = torch.linspace(-1, 1, n)
+    exact: dict[str, Any] = {
+        key: x.detach().cpu().double().requires_grad_() for key, x in tensors.items()
+    }
+    expected = reference.logit_terms(
+        exact["q"],
+        exact["k"],
+        target,
+        exact["scale"],
+        exact["bias"],
+        weight.double(),
+        softcap or 0.0,
+    )
+    grads = [torch.linspace(-0.5, 1.5, m), torch.linspace(1, -2, m), torch.linspace(-0.1, 0.1, m)]
+    wanted = torch.autograd.grad(expected[:3], list(exact.values()), [x.double() for x in grads])
+    with backend("cuda"):
+        q, k = tensors["q"], tensors["k"]
+        options = {"scale": tensors["scale"], "bias": tensors["bias"], "softcap": softcap}
+        terms = logit_terms(q, k, target.cuda(), column_weight=weight.cuda(), **options)
+        found = torch.autograd.grad(terms[:3], list(tensors.values()), [x.cuda() for x in grads])
+    for ours, want in zip(terms, expected, strict=True):
+        torch.testing.assert_close(ours.cpu().double(), want, rtol=1e-3, atol=1e-3)
     for key, ours, want in zip(tensors, found, wanted, strict=True):
         error = (ours.cpu().double() - want).norm() / want.norm()
         assert error < 0.02, key

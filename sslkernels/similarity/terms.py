@@ -22,7 +22,7 @@ from sslkernels.operators import (
     define_triton,
     second_order,
 )
-from sslkernels.similarity import chunked_terms, reference
+from sslkernels.similarity import chunked_terms, cuda, reference
 from sslkernels.similarity.op import scale_tensor
 
 
@@ -223,3 +223,4 @@ backends.add_triton(
         logit_terms_backward=_fake_logit_terms_backward,
     ),
 )
+backends.add_cuda("logit_terms", cuda.why_not)

@@ -157,8 +157,8 @@ def test_no_cuda_torch_no_gpu(monkeypatch):
 
 def test_explain_names_the_reason():
     assert "the tensor is on cpu" in backends.why_not("mask_tokens", "cuda", torch.zeros(1))
-    no_kernels = backends.why_not("causal_lm_loss", "cuda", torch.zeros(1))
-    assert no_kernels == "logit_terms has no CUDA kernels"
+    no_kernels = backends.why_not("distillation_loss", "cuda", torch.zeros(1))
+    assert no_kernels == "row_divergence has no CUDA kernels"
     assert "bfloat16 and float16, not float32" in backends._cuda_operators["nt_xent"](torch.ones(2))
     wide = torch.zeros(1, 1025, dtype=torch.bfloat16)
     assert "at most 1024 features, not 1025" in backends._cuda_operators["logsumexp"](wide)

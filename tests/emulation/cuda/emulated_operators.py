@@ -20,6 +20,8 @@ from tests.emulation.cuda.test_augment_backward import settings_of, upstream
 from tests.emulation.cuda.test_logsumexp import DTYPES
 from tests.emulation.cuda.test_logsumexp import made as rows_of
 from tests.emulation.cuda.test_mask_tokens import arguments as mask_arguments
+from tests.emulation.cuda.test_terms import made as terms_of
+from tests.emulation.cuda.test_terms import upstream_of as upstream_terms
 
 ROOMS = ("augment", "masking", "similarity")
 OUT_OF_MEMORY, NO_DEVICE, MISALIGNED, LAUNCH_FAILURE = 2, 100, 716, 719
@@ -30,7 +32,10 @@ def library() -> ctypes.CDLL:
     native.load()
     rooms = [build.CSRC / room for room in ROOMS]
     kernels = [build.CSRC / "cuda_error.cu", *(x for room in rooms for x in room.glob("*.cu"))]
-    callers = [*(room / "cuda_operators.cpp" for room in rooms), build.HERE / "torch_device.cpp"]
+    callers = [
+        *(x for room in rooms for x in room.glob("cuda_*operators.cpp")),
+        build.HERE / "torch_device.cpp",
+    ]
     path = build.build(kernels, "plain", callers)
     torch.ops.load_library(path)
     return ctypes.CDLL(str(path))
@@ -137,6 +142,22 @@ def test_pair_terms(dtype):
     assert_about_the_same("pair_terms_backward", *grads, *terms[:2], *arguments)
 
 
+def terms_arguments(dtype: torch.dtype = torch.bfloat16) -> list[Any]:
+    given = terms_of(40, 70, 24, dtype=dtype, softcap=1.5)
+    return [*(given | {"scale": torch.tensor(given["scale"])}).values(), 0]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_logit_terms(dtype):
+    arguments = terms_arguments(dtype)
+    assert_about_the_same("logit_terms_forward", *arguments)
+    lse = on_cpu("logit_terms_forward", *arguments)[0]
+    *inputs, precision = arguments
+    for with_dk in (True, False):
+        rest = (*inputs, with_dk, precision)
+        assert_about_the_same("logit_terms_backward", *upstream_terms(40), lse, *rest)
+
+
 def test_what_the_engine_does_not_take_names_the_operator():
     q, k, scale, bias, first, reduction, precision = sigmoid_arguments()
     for wrong, message in (
@@ -147,6 +168,14 @@ def test_what_the_engine_does_not_take_names_the_operator():
     ):
         with pytest.raises(RuntimeError, match=message):
             emulated("sigmoid_loss_forward", *wrong, precision)
+    q, k, target, *others = terms_arguments()
+    for wrong, message in (
+        ((q.float(), k.float(), target), "logit_terms: .*bfloat16"),
+        ((q, k, target[1:]), r"target is not \[m\] of int64"),
+    ):
+        with pytest.raises(RuntimeError, match=message):
+            emulated("logit_terms_forward", *wrong, *others)
+    q, k, scale, _, _, _, precision = sigmoid_arguments()
     for first in (-1, 31):
         with pytest.raises(RuntimeError, match="rows of q have no pair in k"):
             emulated("pair_terms_forward", q, k, scale, first, precision)
@@ -164,6 +193,7 @@ def failing_calls() -> dict[str, Callable[[], Any]]:
             "augment_draws", torch.arange(3), list(EVERYTHING.numbers), 1, 0, 8, 8
         ),
         "mask_tokens": lambda: emulated("mask_tokens", *mask_arguments("token")),
+        "logit_terms_forward": lambda: emulated("logit_terms_forward", *terms_arguments()),
         "pair_terms_forward": lambda: emulated("pair_terms_forward", *pair_arguments()),
         "sigmoid_loss_forward": lambda: emulated("sigmoid_loss_forward", *sigmoid_arguments()),
         "sigmoid_loss_forward_backward": lambda: emulated(
@@ -189,6 +219,10 @@ def failing_calls() -> dict[str, Callable[[], Any]]:
                 LAUNCH_FAILURE,
                 "pair_terms: .*unspecified launch failure",
             )
+            for calls in range(3)
+        ),
+        *(
+            ("logit_terms_forward", calls, MISALIGNED, "logit_terms: .*misaligned")
             for calls in range(3)
         ),
         ("sigmoid_loss_forward", 0, OUT_OF_MEMORY, "sigmoid_loss: .*out of memory"),

@@ -24,7 +24,8 @@ MODE = "checked"
 class Fault(Exception):
     """What ended a kernel: its kind, a sentence, and the file and line in the kernel's source.
 
-    Kinds: OutOfBounds, ReadOnly, Misaligned, Unwritten, Race, PendingCopy, Divergence.
+    Kinds: OutOfBounds, ReadOnly, Misaligned, Unwritten, Race, PendingCopy, Divergence,
+    Assertion.
     """
 
     def __init__(self, kind: str, detail: str, file: str, line: int) -> None:

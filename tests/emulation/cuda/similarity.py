@@ -42,6 +42,13 @@ class DeviceGradients(ctypes.Structure):
     _fields_ = [(name, _pointer) for name in ("dq", "dk", "dscale", "dbias")]
 
 
+def unit_like(m: int, n: int, d: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, torch.Generator]:
+    """q [m, d] and k [n, d], with rows about as long as unit vectors, and what goes on drawing."""
+    generator = torch.Generator().manual_seed(1000 * m + d)
+    q, k = ((torch.randn(rows, d, generator=generator) * d**-0.5).to(dtype) for rows in (m, n))
+    return q, k, generator
+
+
 class Call:
     """The arguments of `logsumexp` as the kernels take them; rows begin `shift` values late."""
 

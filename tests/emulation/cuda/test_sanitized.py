@@ -33,6 +33,7 @@ sys.exit(pytest.main([*options, *sys.argv[1:]]))
         pytest.param("test_logsumexp.py", marks=pytest.mark.ladder),
         pytest.param("test_pairs.py", marks=pytest.mark.ladder),
         pytest.param("test_sigmoid.py", marks=pytest.mark.ladder),
+        pytest.param("test_terms.py", marks=pytest.mark.ladder),
     ],
 )
 def test_kernels(name):

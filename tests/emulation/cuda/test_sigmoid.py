@@ -14,6 +14,7 @@ from tests import rounding
 from tests.emulation.cuda import build
 from tests.emulation.cuda.run import SCHEDULES, Library
 from tests.emulation.cuda.sigmoid import SOURCES, SigmoidCall
+from tests.emulation.cuda.similarity import unit_like
 from tests.emulation.cuda.test_logsumexp import DTYPES, assert_within
 
 pytestmark = pytest.mark.skipif(bool(build.why_not()), reason=build.why_not())
@@ -35,8 +36,7 @@ def made(
     first: int = 0,
 ) -> dict[str, Any]:
     """Arguments of `sigmoid_loss`, with rows about as long as unit vectors."""
-    generator = torch.Generator().manual_seed(1000 * m + d)
-    q, k = ((torch.randn(rows, d, generator=generator) * d**-0.5).to(dtype) for rows in (m, n))
+    q, k, _ = unit_like(m, n, d, dtype)
     return {"q": q, "k": k, "scale": scale, "bias": bias, "first": first}
 
 

@@ -31,6 +31,10 @@ class Divergence(Fault):
     """Threads are missing where an instruction needs all of them."""
 
 
+class AssertionFailed(Fault):
+    """An assertion of the kernel's own does not hold."""
+
+
 class Unsupported(NotImplementedError):
     """PTX that the emulator lacks."""
 

@@ -66,9 +66,11 @@ def launch(
     parameters = Parameters(kernel.parameters, arguments, buffers)
     counts = Counts()
     size = kernel.static_shared + dynamic_shared
+    # No message is ever read, but kernels may ask whether there is one.
+    symbols = kernel.shared | parameters.offsets | dict.fromkeys(kernel.texts, 1)
     for start in range(0, len(blocks), _BLOCKS_TOGETHER):
         chunk = blocks[start : start + _BLOCKS_TOGETHER]
-        lanes = Lanes(chunk, grid, threads, kernel.shared | parameters.offsets)
+        lanes = Lanes(chunk, grid, threads, symbols)
         shared = SharedMemory(len(chunk), size, program.shared_unit, lanes.per_block // WARP)
         with np.errstate(all="ignore"):
             _Chunk(program, State(lanes, shared, buffers, parameters, counts)).run()

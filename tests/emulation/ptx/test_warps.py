@@ -29,6 +29,18 @@ def test_shuffles(code, expected):
     np.testing.assert_array_equal(evaluated(f"shfl.sync.{code}", np.uint32, LANES), expected)
 
 
+def test_assertions():
+    """As nvcc has them: a message, in a branch that is taken where one does not hold."""
+    call = "{ .param .b64 one; st.param.b64 [one+0], %d9; call.uni __assertfail, ( one ); }"
+    code = "mov.u32 out, a; setp.lt.u32 %p0, a, {}; @%p0 bra $HOLDS; " + call + " $HOLDS:"
+    held = evaluated(code.replace("{}", "32", 1), np.uint32, LANES)
+    np.testing.assert_array_equal(held, LANES)
+    with pytest.raises(errors.AssertionFailed, match=r"__assertfail"):
+        evaluated(code.replace("{}", "31", 1), np.uint32, LANES)
+    with pytest.raises(errors.Unsupported, match="vprintf"):
+        evaluated(code.replace("{}", "32", 1).replace("__assertfail", "vprintf"), np.uint32, LANES)
+
+
 def test_a_shuffle_says_who_was_out_of_range():
     code = "shfl.sync.down.b32 %r0|%p0, a, 3, 31, -1; selp.b32 out, 1, 0, %p0;"
     np.testing.assert_array_equal(evaluated(code, np.uint32, LANES), LANES < 29)

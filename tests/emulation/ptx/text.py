@@ -46,7 +46,7 @@ class Instruction:
 @dataclasses.dataclass(frozen=True)
 class Kernel:
     """`parameters` are types by name, b8[12] for a struct of 12 bytes; `shared` is where each array
-    begins; `threads` of a block, None where the PTX is silent."""
+    begins; `threads` of a block, None where the PTX is silent; `texts` are names of messages."""
 
     name: str
     parameters: dict[str, str]
@@ -55,6 +55,7 @@ class Kernel:
     shared: dict[str, int]
     static_shared: int
     threads: tuple[int, int, int] | None
+    texts: tuple[str, ...] = ()
 
 
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
@@ -70,6 +71,8 @@ _FILE = re.compile(r'\.file\s+(\d+)\s+"([^"]*)"')
 _LOCATION = re.compile(r"\.loc\s+(\d+)\s+(\d+)[^\n]*")
 _LABEL = re.compile(r"([\w$]+)\s*:(?!:)")
 _REGISTERS = re.compile(r"\.reg\s+\.(\w+)\s+(.*)", re.DOTALL)
+_CALL = re.compile(r"call\.uni\s+(\w+)\s*,")
+_TEXT = re.compile(r"\.global\s+(?:\.align\s+\d+\s+)?\.b8\s+([\w$]+)\s*\[")
 _GUARD = re.compile(r"@\s*(!?)\s*([%\w$]+)\s+")
 
 
@@ -95,6 +98,7 @@ def kernels(ptx: str) -> dict[str, Kernel]:
             shared,
             size,
             tuple(int(x or 1) for x in threads.groups()) if threads else None,  # pyright: ignore
+            tuple(_TEXT.findall(code)),
         )
     if not found:
         raise Malformed("the text has no .entry")
@@ -171,10 +175,18 @@ class _Body:
         if match := _REGISTERS.match(text):
             self._declare(match[1], match[2], line)
             return
-        if not text or text.startswith((".pragma", ".shared", ".local")):
-            return
+        if not text or text.startswith((".pragma", ".shared", ".local", ".param", "st.param")):
+            return  # .param: what a call is given
         if text.startswith("."):
             raise Unsupported(f"`{text}` (line {line})")
+        if match := _CALL.match(text):
+            if match[1] != "__assertfail":
+                raise Unsupported(f"`{text}` (line {line})")
+            text, name = "call.uni __assertfail", match[1]
+            self.instructions.append(
+                Instruction("call", (name,), (), None, text, line, self._source)
+            )
+            return
         try:
             guard, name, operands = _decoded(text, self._declared)
         except (Malformed, Unsupported) as error:

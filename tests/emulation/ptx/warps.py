@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.emulation.ptx.errors import Divergence
+from tests.emulation.ptx.errors import AssertionFailed, Divergence
 from tests.emulation.ptx.formats import DTYPES, Array
 from tests.emulation.ptx.lanes import WARP
 from tests.emulation.ptx.operands import Immediate, Operand
@@ -60,6 +60,12 @@ def shuffle(state: State, instruction: Instruction) -> None:
     results = (taken(value), np.broadcast_to(inside, value.shape))
     for register, result in zip(state.lanes.parts(target), results, strict=False):
         state.lanes.write(register, result.reshape(-1))
+
+
+@operation("call", modifiers="__assertfail")
+def assertion_fails(state: State, instruction: Instruction) -> None:
+    if state.lanes.mask.any():
+        raise AssertionFailed("an assertion does not hold")
 
 
 @operation("vote", modifiers="sync any all uni ballot pred b32")
