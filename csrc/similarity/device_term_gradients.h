@@ -20,7 +20,7 @@ struct TermGradientSums {
   float* of_products;  // [blocks]: of G_ij <q_i, k_j>
 };
 
-template <Side kRows>
+template <Side kRows, bool kCapped>
 class TermGradient {
  public:
   __device__ __forceinline__ TermGradient(const Problem& p, const Terms& terms,
@@ -37,10 +37,36 @@ class TermGradient {
   __device__ __forceinline__ float unit() const { return upstream_.unit ? *upstream_.unit : 1; }
 
   __device__ __forceinline__ void replace(Tile<1>& tile, uint32_t first_column) {
-    if (terms_.cap > 0) {
-      replace<true>(tile, first_column);
+    // Read for every tile: between tiles there are no registers for them.
+    const float factor = *p_.scale * kLog2OfE;
+    if constexpr (kRows == Side::kQueries) {
+      const Query of_row[2] = {query(first_row_ + tile_row<1>(0)),
+                               query(first_row_ + tile_row<1>(1))};
+#pragma unroll
+      for (int c = 0; c < 16; ++c) {
+        const uint32_t column = first_column + tile_column(c);
+        const Key of_column = key(column);
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          float& value = tile.at(h, c);
+          const float product = value;
+          value = gradient(product, factor, of_row[h], of_column);
+          if (column >= p_.k.rows) value = 0;
+          product_sum_ = __fmaf_rn(value, product, product_sum_);
+        }
+      }
     } else {
-      replace<false>(tile, first_column);
+      const Key of_row[2] = {key(first_row_ + tile_row<1>(0)), key(first_row_ + tile_row<1>(1))};
+#pragma unroll
+      for (int c = 0; c < 16; ++c) {
+        const Query of_column = query(first_column + tile_column(c));
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          float& value = tile.at(h, c);
+          value = gradient(value, factor, of_column, of_row[h]);
+          bias_sum_[h] += value;
+        }
+      }
     }
   }
 
@@ -87,7 +113,6 @@ class TermGradient {
             terms_.column_weight ? terms_.column_weight[at] : 0, j};
   }
 
-  template <bool kCapped>
   __device__ __forceinline__ float gradient(float product, float factor, const Query& query,
                                             const Key& key) const {
     float exponent, slope = 1;
@@ -101,46 +126,6 @@ class TermGradient {
     float sum = __fmaf_rn(exp2_of(exponent), query.of_lse, query.of_sum * key.weight);
     if (key.number == query.target) sum += query.of_target;
     return kCapped ? sum * slope : sum;
-  }
-
-  template <bool kCapped>
-  __device__ __forceinline__ void replace(Tile<1>& tile, uint32_t first_column) {
-    // Read for every tile: between tiles there are no registers for them.
-    const float factor = *p_.scale * kLog2OfE;
-    using Row = std::conditional_t<kRows == Side::kQueries, Query, Key>;
-    Row of_row[2];
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const uint32_t row = first_row_ + tile_row<1>(h);
-      if constexpr (kRows == Side::kQueries) {
-        of_row[h] = query(row);
-      } else {
-        of_row[h] = key(row);
-      }
-    }
-#pragma unroll
-    for (int c = 0; c < 16; ++c) {
-      const uint32_t column = first_column + tile_column(c);
-      if constexpr (kRows == Side::kQueries) {
-        const Key of_column = key(column);
-#pragma unroll
-        for (int h = 0; h < 2; ++h) {
-          float& value = tile.at(h, c);
-          const float product = value;
-          value = gradient<kCapped>(product, factor, of_row[h], of_column);
-          if (column >= p_.k.rows) value = 0;
-          product_sum_ = __fmaf_rn(value, product, product_sum_);
-        }
-      } else {
-        const Query of_column = query(column);
-#pragma unroll
-        for (int h = 0; h < 2; ++h) {
-          float& value = tile.at(h, c);
-          value = gradient<kCapped>(value, factor, of_column, of_row[h]);
-          bias_sum_[h] += value;
-        }
-      }
-    }
   }
 
   const Problem& p_;

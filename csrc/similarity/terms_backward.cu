@@ -28,7 +28,7 @@ struct GradientOut {
   float *gradient_sums, *bias, *bias_sums, *product_sums;
 };
 
-template <class T, Side kRows>
+template <class T, Side kRows, bool kCapped>
 __global__ void __launch_bounds__(kThreads, 2)
     add_term_gradients(const __grid_constant__ Problem p, const __grid_constant__ Terms terms,
                        const __grid_constant__ CountedRows rows,
@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(kThreads, 2)
                               !whole && out.gradient ? out.gradient_sums : nullptr};
   const TermGradientSums sums = {whole ? out.bias : out.bias_sums, out.product_sums};
   const uint32_t first_row = own.block * kGradientRows;
-  TermGradient<kRows> weights(p, terms, upstream, sums, q.rows, first_row);
+  TermGradient<kRows, kCapped> weights(p, terms, upstream, sums, q.rows, first_row);
   if constexpr (kRows == Side::kQueries) {
     add_block_gradients<T>(weights, p.scale, q, p.k, first_row, own.line, own.first_tile, own.tiles,
                            results);
@@ -106,8 +106,9 @@ int run_pass(const Problem& p, const Terms& terms, const CountedRows& rows,
   if (pass.most_blocks() == 0) return cudaSuccess;
   auto config = blocks_of(pass.most_blocks(), pass.slices(), stream);
   config.dynamicSmemBytes = ChunkStream<T, 1>::kSharedBytes;
-  return cudaLaunchKernelEx(&config, add_term_gradients<T, kRows>, p, terms, rows, upstream, pass,
-                            out);
+  const auto add =
+      terms.cap > 0 ? add_term_gradients<T, kRows, true> : add_term_gradients<T, kRows, false>;
+  return cudaLaunchKernelEx(&config, add, p, terms, rows, upstream, pass, out);
 }
 
 // Where what lies in it, in floats.

@@ -167,6 +167,18 @@ def test_scales(scale):
     assert_right(made(150, 160, 16, scale=scale))
 
 
+def with_a_bias_far_above_its_logit() -> dict[str, Any]:
+    """Of the last key, whose place those beyond the end take."""
+    arguments = made(70, 70, 16, scale=400.0)
+    arguments["q"][:] = arguments["q"][0] / arguments["q"][0].norm()
+    arguments["k"][-1], arguments["bias"][-1] = -arguments["q"][0], 400.0
+    return arguments
+
+
+def test_a_bias_far_above_its_logit():
+    assert_right(with_a_bias_far_above_its_logit())
+
+
 @pytest.mark.parametrize("grad_scale", [1e-7, 1e4])
 def test_float16_gradients_of_any_size(grad_scale):
     """Upstream gradients below float16's range, before a loss scaler's factor, and far above 1."""

@@ -120,7 +120,7 @@ def test_gradients(side):
     bias = np.full((lines, 330), np.nan, np.float32)
     out = {0: gradient, 8: sums} | ({16: bias[0], 24: bias} if side else {32: products})
     launch(
-        ptx.kernel(f"add_term_gradients.*SideE{side}E", "terms_backward.cu"),
+        ptx.kernel(f"add_term_gradients.*SideE{side}ELb1E", "terms_backward.cu"),
         (blocks, 1, 1),
         [
             ptx.problem_of(TermsCall(**ARGUMENTS).logits),
