@@ -13,10 +13,7 @@ struct CountedPass {
   int64_t m, n, features;
   Side side;
 
-  // Also of no features, which are refused later.
-  SSLK_HOST_DEVICE int64_t slices() const {
-    return features > 0 ? divided_up(features, kChunksOfSlice * kChunk) : 1;
-  }
+  SSLK_HOST_DEVICE int64_t slices() const { return slices_of(features); }
   __device__ __forceinline__ Shares shares() const {
     const int64_t counted = *count;
     return side == Side::kQueries ? Shares(counted, n, kGradientRows, slices())

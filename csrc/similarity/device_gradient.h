@@ -2,6 +2,7 @@
 // weight.
 #pragma once
 
+#include "device_row_gradients.h"
 #include "softmaxes.h"
 
 namespace sslk::device {
@@ -51,14 +52,7 @@ class LogitGradient {
   __device__ __forceinline__ void store(uint32_t line, float* shared) const {
     if (sums_.of_bias) {
       const uint32_t rows = kSide == Side::kKeys ? p_.k.rows : p_.q.rows;
-#pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        float sum = bias_sum_[h];
-        sum += __shfl_xor_sync(0xffffffff, sum, 1);
-        sum += __shfl_xor_sync(0xffffffff, sum, 2);
-        const uint32_t row = first_row_ + tile_row<1>(h);
-        if (threadIdx.x % 4 == 0 && row < rows) sums_.of_bias[int64_t(line) * rows + row] = sum;
-      }
+      store_row_sums(bias_sum_, 1, first_row_, rows, sums_.of_bias + int64_t(line) * rows);
     }
     if (sums_.of_products) {
       const float sum = block_sum(product_sum_, shared);

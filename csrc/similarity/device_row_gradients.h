@@ -13,6 +13,11 @@ namespace sslk::device {
 constexpr uint32_t kGradientRows = 64;
 constexpr uint32_t kChunksOfSlice = 4;  // 256 features: a gradient that fits into the registers
 
+// Of a row's features; one, too, of none, which are refused later.
+SSLK_HOST_DEVICE constexpr int64_t slices_of(int64_t features) {
+  return features > 0 ? divided_up(features, kChunksOfSlice * kChunk) : 1;
+}
+
 // Where it goes; both null: nowhere.
 struct RowResults {
   void* gradient;        // [rows, features], rounded
@@ -48,6 +53,19 @@ struct RowGradients {
     }
   }
 };
+
+// What each lane has summed of its two rows, times factor, becomes the sums of these in out [rows].
+__device__ __forceinline__ void store_row_sums(const float (&of_lane)[2], float factor,
+                                               uint32_t first_row, uint32_t rows, float* out) {
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    float sum = of_lane[h];
+    sum += __shfl_xor_sync(0xffffffff, sum, 1);
+    sum += __shfl_xor_sync(0xffffffff, sum, 2);
+    const uint32_t row = first_row + tile_row<1>(h);
+    if (threadIdx.x % 4 == 0 && row < rows) out[row] = sum * factor;
+  }
+}
 
 // The gradients of rows of x from `first_row` on, from `tiles` tiles of y. What the loss is,
 // `weights` says:
@@ -124,7 +142,7 @@ struct Pass {
   Pass(int64_t rows_, int64_t others, int64_t features_)
       : rows(rows_),
         features(features_),
-        slices(divided_up(features, kChunksOfSlice * kChunk)),
+        slices(slices_of(features)),
         shares(rows, others, kGradientRows, slices) {}
   // Blocks of one slice of features.
   int64_t blocks() const { return shares.lines * shares.blocks; }

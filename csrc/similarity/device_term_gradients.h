@@ -73,16 +73,8 @@ class TermGradient {
   // shared: one for each warp.
   __device__ __forceinline__ void store(uint32_t line, float* shared) const {
     if (kRows == Side::kKeys && sums_.of_bias) {
-#pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        float sum = bias_sum_[h];
-        sum += __shfl_xor_sync(0xffffffff, sum, 1);
-        sum += __shfl_xor_sync(0xffffffff, sum, 2);
-        const uint32_t row = first_row_ + tile_row<1>(h);
-        if (threadIdx.x % 4 == 0 && row < p_.k.rows) {
-          sums_.of_bias[int64_t(line) * p_.k.rows + row] = sum * unit();
-        }
-      }
+      store_row_sums(bias_sum_, unit(), first_row_, p_.k.rows,
+                     sums_.of_bias + int64_t(line) * p_.k.rows);
     }
     if (kRows == Side::kQueries) {
       const float sum = block_sum(product_sum_, shared) * unit();

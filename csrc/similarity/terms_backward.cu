@@ -1,6 +1,7 @@
 // Gradients of what a cross entropy needs of each row that counts: of these rows, then of the keys.
 #include "counted_pass.h"
 #include "device_term_gradients.h"
+#include "softmaxes.h"
 #include "sums.h"
 
 namespace sslk::device {
@@ -17,10 +18,8 @@ __global__ void __launch_bounds__(kThreads)
     return;
   }
   const uint32_t row = rows.number[at];
-  // Where no logit is more than -inf every exponent is to be -inf, and not NaN.
-  const float shift = lse[row] == -INFINITY ? 0 : lse[row] * kLog2OfE;
   grads[at] = make_float4(grad.lse[row], grad.target_logit[row], grad.weighted_sum[row], 0);
-  targets[at] = make_uint2(__float_as_uint(shift), uint32_t(target[row]));
+  targets[at] = make_uint2(__float_as_uint(shift_of(lse[row])), uint32_t(target[row]));
 }
 
 struct GradientOut {

@@ -168,6 +168,12 @@ def test_what_the_engine_does_not_take_names_the_operator():
     ):
         with pytest.raises(RuntimeError, match=message):
             emulated("sigmoid_loss_forward", *wrong, precision)
+    for first in (-1, 31):
+        with pytest.raises(RuntimeError, match="rows of q have no pair in k"):
+            emulated("pair_terms_forward", q, k, scale, first, precision)
+
+
+def test_what_logit_terms_does_not_take_names_it():
     q, k, target, *others = terms_arguments()
     for wrong, message in (
         ((q.float(), k.float(), target), "logit_terms: .*bfloat16"),
@@ -175,10 +181,6 @@ def test_what_the_engine_does_not_take_names_the_operator():
     ):
         with pytest.raises(RuntimeError, match=message):
             emulated("logit_terms_forward", *wrong, *others)
-    q, k, scale, _, _, _, precision = sigmoid_arguments()
-    for first in (-1, 31):
-        with pytest.raises(RuntimeError, match="rows of q have no pair in k"):
-            emulated("pair_terms_forward", q, k, scale, first, precision)
 
 
 def failing_calls() -> dict[str, Callable[[], Any]]:

@@ -43,7 +43,7 @@ def check(schedule: str) -> None:
         ("terms_backward.cu", "if (lines == 1) return;", "return;"),
         ("terms_backward.cu", "{{workspace, 4 * logits.m}}", "{}"),
         ("device_term_gradients.h", "if (i >= counted_) return", "if (false) return"),
-        ("device_term_gradients.h", "threadIdx.x % 4 == 0 && row < p_.k.rows", "true"),
+        ("device_row_gradients.h", "threadIdx.x % 4 == 0 && row < rows", "true"),
         ("device_term_gradients.h", "if (column >= p_.k.rows) value = 0;", ""),
         ("device_term_gradients.h", "kCapped ? sum * slope : sum", "sum"),
     ],

@@ -180,13 +180,7 @@ class _Body:
         if text.startswith("."):
             raise Unsupported(f"`{text}` (line {line})")
         if match := _CALL.match(text):
-            if match[1] != "__assertfail":
-                raise Unsupported(f"`{text}` (line {line})")
-            text, name = "call.uni __assertfail", match[1]
-            self.instructions.append(
-                Instruction("call", (name,), (), None, text, line, self._source)
-            )
-            return
+            text = f"call.uni.{match[1]}"
         try:
             guard, name, operands = _decoded(text, self._declared)
         except (Malformed, Unsupported) as error:

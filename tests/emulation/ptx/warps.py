@@ -62,7 +62,7 @@ def shuffle(state: State, instruction: Instruction) -> None:
         state.lanes.write(register, result.reshape(-1))
 
 
-@operation("call", modifiers="__assertfail")
+@operation("call", modifiers="uni", one_of="__assertfail")
 def assertion_fails(state: State, instruction: Instruction) -> None:
     if state.lanes.mask.any():
         raise AssertionFailed("an assertion does not hold")
