@@ -6,16 +6,13 @@
 namespace sslk::device {
 namespace {
 
-struct Workspace {
-  Pass of_queries, of_keys;
-  int64_t product_sums, bias_sums, gradient_sums;
+struct Workspace : BothPasses {
+  int64_t product_sums, bias_sums;
 
   explicit Workspace(const DeviceLogits& call)
-      : of_queries(call.m, call.n, call.d),
-        of_keys(call.n, call.m, call.d),
+      : BothPasses(call),
         product_sums(of_queries.blocks()),
-        bias_sums(call.bias ? of_keys.shares.lines * call.n : 0),
-        gradient_sums(std::max(of_queries.gradient_sums(), of_keys.gradient_sums())) {}
+        bias_sums(call.bias ? of_keys.shares.lines * call.n : 0) {}
 
   int64_t floats() const { return 2 + product_sums + bias_sums + gradient_sums; }
 };
@@ -25,7 +22,7 @@ template <class T>
 int add_both(const DeviceLogits& call, const Problem& p, const Upstream& upstream,
              const GradientSums& sums, const DeviceGradients& out, float* gradient_sums,
              void* stream) {
-  const Workspace needed(call);
+  const BothPasses needed(call);
   if (!call.k) {
     return run_pass<T, LogitGradient<Side::kBoth>>(p, {upstream, sums}, needed.of_queries,
                                                    call.dtype, out.dq, gradient_sums, stream);

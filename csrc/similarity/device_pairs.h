@@ -1,10 +1,15 @@
-// The gradient of a tile of logits, of which each counts in the softmax of its row and in that of
-// its column, and some as the logit of a pair.
+// Logits with pairs, and the gradient of a tile of them: each counts in the softmax of its row and
+// in that of its column, and some as the logit of a pair.
 #pragma once
 
 #include "softmaxes.h"
 
 namespace sslk::device {
+
+inline bool make_pairs(const DevicePairs& call, Problem& p) {
+  return call.first >= 0 && call.first <= call.logits.n - call.logits.m &&
+         make_problem(call.logits, p);
+}
 
 // For rows and columns that are queries and keys, or keys and queries.
 struct PairUpstream {

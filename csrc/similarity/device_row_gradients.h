@@ -149,6 +149,17 @@ struct Pass {
   int64_t gradient_sums() const { return shares.lines > 1 ? shares.lines * rows * features : 0; }
 };
 
+// The passes of queries and of keys, one after the other.
+struct BothPasses {
+  Pass of_queries, of_keys;
+  int64_t gradient_sums;  // floats that serve both
+
+  explicit BothPasses(const DeviceLogits& call)
+      : of_queries(call.m, call.n, call.d),
+        of_keys(call.n, call.m, call.d),
+        gradient_sums(std::max(of_queries.gradient_sums(), of_keys.gradient_sums())) {}
+};
+
 // gradient [rows, features] of T or of float32 as `dtype` says; null for what Weights sums alone.
 // gradient_sums has the floats that the pass wants.
 template <class T, class Weights>

@@ -1,9 +1,9 @@
-// The softmaxes of logits over columns and over rows. One exponential serves the sums of its row
-// and of its column; the gradients take four products.
+// The log-sum-exps of logits over columns and over rows. One exponential serves the sums of its row
+// and of its column.
 #include "device_both_ways.h"
 #include "device_pairs.h"
-#include "device_row_gradients.h"
 #include "merge.h"
+#include "shares.h"
 
 namespace sslk::device {
 namespace {
@@ -65,40 +65,6 @@ cudaError_t sum_all(const Problem& p, uint32_t first, const Shares& shares, cons
   return cudaLaunchKernelEx(&config, sum_both_ways<T>, p, first, uint32_t(shares.tiles_each), out);
 }
 
-struct Workspace {
-  Pass of_queries, of_keys;
-  int64_t product_sums, gradient_sums;
-
-  explicit Workspace(const DeviceLogits& call)
-      : of_queries(call.m, call.n, call.d),
-        of_keys(call.n, call.m, call.d),
-        product_sums(of_queries.blocks()),
-        gradient_sums(std::max(of_queries.gradient_sums(), of_keys.gradient_sums())) {}
-
-  int64_t floats() const { return 2 + product_sums + gradient_sums; }
-};
-
-// dq and dk, and the sums; the softmaxes of rows are those of queries.
-template <class T>
-int add_both(const DeviceLogits& call, const Problem& p, const PairUpstream& upstream,
-             const DeviceGradients& out, float* product_sums, float* gradient_sums, void* stream) {
-  const Workspace needed(call);
-  if (const int error = run_pass<T, PairGradient>(p, {upstream, product_sums}, needed.of_queries,
-                                                  call.dtype, out.dq, gradient_sums, stream)) {
-    return error;
-  }
-  PairUpstream from_keys = upstream;
-  std::swap(from_keys.of_rows, from_keys.of_columns);
-  from_keys.offset = -upstream.offset;
-  return run_pass<T, PairGradient>(transposed(p), {from_keys, nullptr}, needed.of_keys, call.dtype,
-                                   out.dk, gradient_sums, stream);
-}
-
-bool make_pairs(const DevicePairs& call, Problem& p) {
-  return call.first >= 0 && call.first <= call.logits.n - call.logits.m &&
-         make_problem(call.logits, p);
-}
-
 }  // namespace
 }  // namespace sslk::device
 
@@ -123,37 +89,4 @@ extern "C" int sslk_cuda_pairs(const sslk::DevicePairs* problem, float* row_lse,
   }
   if (const int error = merge_lines(sums.rows, m, shares.lines, 0, row_lse, stream)) return error;
   return merge_lines(sums.columns, n, shares.blocks, 0, column_lse, stream);
-}
-
-extern "C" int64_t sslk_cuda_pairs_gradients_workspace(const sslk::DevicePairs* problem) {
-  return sslk::device::Workspace(problem->logits).floats();
-}
-
-extern "C" int sslk_cuda_pairs_gradients(const sslk::DevicePairs* problem,
-                                         const sslk::DevicePairTerms* grad, const float* row_lse,
-                                         const float* column_lse, const sslk::DeviceGradients* out,
-                                         float* workspace, void* stream) {
-  using namespace sslk::device;
-  Problem p;
-  if (!make_pairs(*problem, p)) return cudaErrorInvalidValue;
-  const sslk::DeviceLogits& logits = problem->logits;
-  const int64_t sums = Workspace(logits).product_sums;
-  float* const product_sums = workspace + 2;
-  const bool narrow_range = logits.dtype == sslk::Dtype::kFloat16;
-  const float* const unit = narrow_range ? workspace : nullptr;
-  if (narrow_range) {
-    const Vectors upstream = {
-        {{grad->rows, logits.m}, {grad->columns, logits.n}, {grad->pairs, logits.m}}};
-    if (const int error = find_unit(upstream, workspace, stream)) return error;
-  }
-  const PairUpstream upstream = {{grad->rows, row_lse},
-                                 {grad->columns, column_lse},
-                                 grad->pairs,
-                                 unit,
-                                 uint32_t(problem->first)};
-  const auto add = narrow_range ? add_both<__half> : add_both<__nv_bfloat16>;
-  if (const int error = add(logits, p, upstream, *out, product_sums, product_sums + sums, stream)) {
-    return error;
-  }
-  return add_all(product_sums, nullptr, sums, unit, out->dscale, stream);
 }

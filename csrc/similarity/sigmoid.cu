@@ -45,24 +45,11 @@ cudaError_t add_all_losses(const Problem& p, const Sigmoid& sigmoid, const Share
                             partial);
 }
 
-struct Workspace {
-  Pass of_queries, of_keys;
-  int64_t sums, gradient_sums;
-
-  explicit Workspace(const DeviceLogits& call)
-      : of_queries(call.m, call.n, call.d),
-        of_keys(call.n, call.m, call.d),
-        sums(of_queries.blocks()),
-        gradient_sums(std::max(of_queries.gradient_sums(), of_keys.gradient_sums())) {}
-
-  int64_t floats() const { return 3 * sums + gradient_sums; }
-};
-
 // dq and dk, and the sums.
 template <class T>
 int add_both(const DeviceLogits& call, const Problem& p, const Sigmoid& sigmoid,
              const DeviceGradients& out, float* sums, float* gradient_sums, void* stream) {
-  const Workspace needed(call);
+  const BothPasses needed(call);
   const Dtype dtype = call.dtype == Dtype::kFloat16 ? Dtype::kFloat32 : call.dtype;
   if (const int error = run_pass<T, SigmoidGradient<T, Side::kQueries>>(
           p, {sigmoid, sums}, needed.of_queries, dtype, out.dq, gradient_sums, stream)) {
@@ -96,7 +83,8 @@ extern "C" int sslk_cuda_sigmoid(const sslk::DeviceSigmoid* problem, float* valu
 }
 
 extern "C" int64_t sslk_cuda_sigmoid_gradients_workspace(const sslk::DeviceSigmoid* problem) {
-  return sslk::device::Workspace(problem->logits).floats();
+  const sslk::device::BothPasses needed(problem->logits);
+  return 3 * needed.of_queries.blocks() + needed.gradient_sums;
 }
 
 extern "C" int sslk_cuda_sigmoid_gradients(const sslk::DeviceSigmoid* problem, float* value,
@@ -106,7 +94,7 @@ extern "C" int sslk_cuda_sigmoid_gradients(const sslk::DeviceSigmoid* problem, f
   Problem p;
   Sigmoid sigmoid;
   if (!make_sigmoid(*problem, p, sigmoid)) return cudaErrorInvalidValue;
-  const int64_t each = Workspace(problem->logits).sums;
+  const int64_t each = BothPasses(problem->logits).of_queries.blocks();
   const bool wide_range = problem->logits.dtype == sslk::Dtype::kBFloat16;
   const auto add = wide_range ? add_both<__nv_bfloat16> : add_both<__half>;
   if (const int error =

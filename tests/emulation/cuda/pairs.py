@@ -14,7 +14,9 @@ from tests.emulation.cuda.build import CSRC
 from tests.emulation.cuda.run import Counted, Library, aligned
 from tests.emulation.cuda.similarity import Call, DeviceGradients, DeviceLogits, room
 
-SOURCES = tuple(CSRC / "similarity" / f"{name}.cu" for name in ("pairs", "merge", "sums"))
+SOURCES = tuple(
+    CSRC / "similarity" / f"{name}.cu" for name in ("pairs", "pairs_backward", "merge", "sums")
+)
 
 
 class DevicePairs(ctypes.Structure):

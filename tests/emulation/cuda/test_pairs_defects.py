@@ -29,9 +29,9 @@ def check(schedule: str) -> None:
     [
         ("pairs.cu", "if (first_row + kTallRows > p.q.rows)", "if (false)"),
         ("pairs.cu", "pair && row < p.q.rows", "pair"),
-        ("pairs.cu", "std::swap(from_keys.of_rows, from_keys.of_columns);", ""),
-        ("pairs.cu", "-upstream.offset", "upstream.offset"),
-        ("pairs.cu", "{grad->columns, logits.n}, {grad->pairs, logits.m}", ""),
+        ("pairs_backward.cu", "std::swap(from_keys.of_rows, from_keys.of_columns);", ""),
+        ("pairs_backward.cu", "-upstream.offset", "upstream.offset"),
+        ("pairs_backward.cu", "{grad->columns, logits.n}, {grad->pairs, logits.m}", ""),
         ("device_both_ways.h", "  __syncthreads();\n", ""),
         ("device_both_ways.h", "&& column < n", ""),
         ("device_pairs.h", "row < p_.q.rows && ", ""),

@@ -65,7 +65,7 @@ def test_gradients(name):
         Struct(bytes(16), {0: out}),
     ]
     launch(
-        ptx.kernel("add_gradients", "pairs.cu"),
+        ptx.kernel("add_gradients", "pairs_backward.cu"),
         (-(-rows // ptx.COLUMNS), 1, 1),
         arguments,
         threads=(ptx.THREADS, 1, 1),
