@@ -297,6 +297,18 @@ def test_pair_terms_and_gradients(name, dtype):
         assert error < 0.02, key
 
 
+@pytest.mark.parametrize("dtype", SMALL)
+def test_pair_terms_of_several_panels_of_rows(dtype):
+    tensors, _ = rows(dtype, m=8300, n=8400, d=32)
+    with torch.no_grad():
+        exact = {key: x.double() for key, x in tensors.items()}
+        expected = reference.pair_terms(**exact, first=10)
+        with backend("cuda"):
+            terms = pair_terms(**tensors, first=10)
+    for ours, want in zip(terms, expected, strict=True):
+        torch.testing.assert_close(ours.double(), want, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("softcap", [None, 3.0])
 @pytest.mark.parametrize("dtype", SMALL)
 @pytest.mark.parametrize("name", ["keys", "queue", "wide", "odd"])

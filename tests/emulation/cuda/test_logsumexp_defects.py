@@ -3,33 +3,15 @@ is found. Each takes a compilation: `-m ladder`."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Sequence
-from pathlib import Path
-
 import pytest
 
 from tests.emulation.cuda import build, similarity, test_logsumexp
-from tests.emulation.cuda.defects import assert_found
-from tests.emulation.cuda.run import Library
+from tests.emulation.cuda.defects import assert_found, changed
 
 pytestmark = [
     pytest.mark.ladder,
     pytest.mark.skipif(bool(build.why_not()), reason=build.why_not()),
 ]
-
-
-def changed(
-    name: str, old: str, new: str, folder: Path, sources: Sequence[Path] = similarity.SOURCES
-) -> Library:
-    """The kernels where the only place of a file with a text has another."""
-    root = folder / "csrc"
-    shutil.copytree(build.CSRC, root)
-    path = root / "similarity" / name
-    text = path.read_text()
-    assert text.count(old) == 1, f"{name} has {text.count(old)} times {old!r}"
-    path.write_text(text.replace(old, new))
-    return Library(*(root / source.relative_to(build.CSRC) for source in sources))
 
 
 def check(schedule: str) -> None:
@@ -69,6 +51,6 @@ def check(schedule: str) -> None:
     ],
 )
 def test_is_noticed(monkeypatch, tmp_path, name, old, new):
-    library = changed(name, old, new, tmp_path)
+    library = changed(tmp_path, similarity.SOURCES, (name, old, new))
     monkeypatch.setattr(test_logsumexp, "library", lambda: library)
     assert_found(check)

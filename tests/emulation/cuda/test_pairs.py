@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
+import sys
 from typing import Any
 
 import pytest
@@ -12,12 +14,17 @@ from torch import Tensor
 from sslkernels.similarity import reference
 from tests import rounding
 from tests.emulation.cuda import build
+from tests.emulation.cuda.defects import changed
 from tests.emulation.cuda.pairs import SOURCES, PairCall
 from tests.emulation.cuda.run import SCHEDULES, Library
 from tests.emulation.cuda.similarity import unit_like
 from tests.emulation.cuda.test_logsumexp import DTYPES, assert_within
 
 pytestmark = pytest.mark.skipif(bool(build.why_not()), reason=build.why_not())
+
+
+SMALL_PANELS = ("pairs.cu", "kPanelBlocks = 64", "kPanelBlocks = 2")
+"""Of 256 rows instead of 8192, which would take their time."""
 
 
 @functools.cache
@@ -128,6 +135,25 @@ def test_ragged_sizes(m, n, d):
 @pytest.mark.parametrize("first", [0, 1, 63, 64, 100, 160])
 def test_pairs_begin_anywhere(first):
     assert_right(made(140, 300, 16, first=first))
+
+
+@pytest.mark.slow  # a compilation
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_panels_of_rows(monkeypatch, tmp_path, dtype):
+    """Full ones and a last one, with sums of columns from one to the next."""
+    small = changed(tmp_path, SOURCES, SMALL_PANELS)
+    monkeypatch.setattr(sys.modules[__name__], "library", lambda: small)
+    for m in (256, 512, 600):
+        assert_right(made(m, 610, 8, dtype=dtype, first=7))
+
+
+def test_memory_is_linear_in_rows_and_columns():
+    call = PairCall(**made(3, 4, 8))
+    logits = call.struct.logits
+    for logits.m in (2**10, 2**20, 2**30):
+        logits.n = logits.m
+        floats = library().number("sslk_cuda_pairs_workspace", ctypes.byref(call.struct))
+        assert floats <= 66 * logits.n + 2**17
 
 
 @pytest.mark.parametrize("scale", [-3.0, 0.0, 40.0])

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from tests.emulation.cuda import build, pairs, test_pairs
-from tests.emulation.cuda.defects import assert_found
-from tests.emulation.cuda.test_logsumexp_defects import changed
+from tests.emulation.cuda.defects import assert_found, changed
 
 pytestmark = [
     pytest.mark.ladder,
@@ -16,10 +15,11 @@ pytestmark = [
 
 
 def check(schedule: str) -> None:
-    """Everything once: tiles with and without pairs, several blocks of rows, of columns."""
+    """Everything once: tiles with and without pairs, several blocks of rows, of columns; panels."""
     for arguments, of_rows in (
         (test_pairs.made(140, 330, 24, first=3, dtype=torch.float16), 1e-6),
         (test_pairs.made(70, 90, 200, first=10), 1.0),
+        (test_pairs.made(300, 330, 8, first=5), 1.0),
     ):
         test_pairs.assert_right(arguments, schedule, of_rows=of_rows)
 
@@ -29,6 +29,12 @@ def check(schedule: str) -> None:
     [
         ("pairs.cu", "if (first_row + kTallRows > p.q.rows)", "if (false)"),
         ("pairs.cu", "pair && row < p.q.rows", "pair"),
+        ("pairs.cu", "if (column >= n) return;", ""),
+        ("pairs.cu", "if (!begins) sum = sums[column];", ""),
+        ("pairs.cu", "panel.q.values += done * logits.d;", ""),
+        ("pairs.cu", "problem->first + done", "problem->first"),
+        ("pairs.cu", "pair_logit + done", "pair_logit"),
+        ("pairs.cu", "row_lse + done", "row_lse"),
         ("pairs_backward.cu", "std::swap(from_keys.of_rows, from_keys.of_columns);", ""),
         ("pairs_backward.cu", "-upstream.offset", "upstream.offset"),
         ("pairs_backward.cu", "{grad->columns, logits.n}, {grad->pairs, logits.m}", ""),
@@ -42,6 +48,6 @@ def check(schedule: str) -> None:
     ],
 )
 def test_is_noticed(monkeypatch, tmp_path, name, old, new):
-    library = changed(name, old, new, tmp_path, pairs.SOURCES)
+    library = changed(tmp_path, pairs.SOURCES, test_pairs.SMALL_PANELS, (name, old, new))
     monkeypatch.setattr(test_pairs, "library", lambda: library)
     assert_found(check)

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from tests.emulation.cuda import build, sigmoid, test_sigmoid
-from tests.emulation.cuda.defects import assert_found
-from tests.emulation.cuda.test_logsumexp_defects import changed
+from tests.emulation.cuda.defects import assert_found, changed
 
 pytestmark = [
     pytest.mark.ladder,
@@ -41,6 +40,6 @@ def check(schedule: str) -> None:
     ],
 )
 def test_is_noticed(monkeypatch, tmp_path, name, old, new):
-    library = changed(name, old, new, tmp_path, sigmoid.SOURCES)
+    library = changed(tmp_path, sigmoid.SOURCES, (name, old, new))
     monkeypatch.setattr(test_sigmoid, "library", lambda: library)
     assert_found(check)
