@@ -16,6 +16,9 @@ STABLE_TORCH_LIBRARY(sslkernels, m) {
       "bool decoupled, str reduction, int precision) "
       "-> (Tensor loss, Tensor dz1, Tensor dz2, Tensor dscale)");
   m.def(
+      "supcon_forward_backward(Tensor z, Tensor labels, Tensor scale, bool normalize, "
+      "str reduction, int precision) -> (Tensor loss, Tensor dz, Tensor dscale)");
+  m.def(
       "logsumexp_forward(Tensor q, Tensor? k, Tensor scale, Tensor? bias, SymInt[] exclude, "
       "int precision) -> Tensor");
   m.def(

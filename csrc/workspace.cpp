@@ -15,7 +15,7 @@
 namespace sslk {
 namespace {
 
-constexpr size_t kHugePage = size_t(2) << 20;
+constexpr size_t kPage = 4096, kHugePage = size_t(2) << 20;
 constexpr size_t kKeepBytes = size_t(512) << 20;  // cached at most, beyond what is in use
 
 // Never destroyed: a tensor may give its memory back after the static objects are gone.
@@ -63,13 +63,13 @@ MemoryBlock borrow_block(size_t bytes) {
     std::free(
         take_newest([&](const MemoryBlock& each) { return serves(bytes, each.size); }).memory);
   }
-  const bool huge = bytes >= kHugePage;
-  const size_t alignment = huge ? kHugePage : 4096;
-  const size_t size = std::max((bytes + alignment - 1) / alignment * alignment, alignment);
-  char* const memory = static_cast<char*>(std::aligned_alloc(alignment, size));
-  if (memory == nullptr) throw std::bad_alloc();
+  // Whole small pages: those of a huge page that is not full would be memory all the same.
+  const size_t size = std::max((bytes + kPage - 1) / kPage * kPage, kPage);
+  const bool huge = size >= kHugePage;
+  void* memory = nullptr;
+  if (posix_memalign(&memory, huge ? kHugePage : kPage, size) != 0) throw std::bad_alloc();
   if (huge) advise_huge_pages(memory, size);
-  return {memory, size};
+  return {static_cast<char*>(memory), size};
 }
 
 void give_back(MemoryBlock block) {

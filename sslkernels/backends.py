@@ -220,8 +220,10 @@ def _complete_native(op: str) -> None:
 
 
 def _has_native(op: str) -> bool:
-    # An operator without a gradient has no forward apart from itself.
-    return any(hasattr(torch.ops.sslkernels, name) for name in (f"{op}_forward", op))
+    # An operator without a gradient has no forward apart from itself, and one whose kernel is for
+    # gradients alone has no forward without them.
+    names = (f"{op}_forward", f"{op}_forward_backward", op)
+    return any(hasattr(torch.ops.sslkernels, name) for name in names)
 
 
 @functools.cache

@@ -15,6 +15,7 @@ struct GradientRows {
   const float* slope;     // [M]: g_i (p_i,partner - 1); not read without partners
   void* dz1;              // the views' dtype
   void* dz2;
+  const ClassPull<float>* classes;  // or null
 
   // `sum` and `other`, C tiles [2][tiles_d], add up to W Z once `other`'s are transposed and its
   // rows, which the B form of the weights permutes, are back in their places.
@@ -57,6 +58,7 @@ struct GradientRows {
       float* row = sum + (r / 16) * tiles_d * kCTileElements + (r % 16) * 16;
       const void* input = view_row(views, i);
       if (views.paired()) add_positive<T>(i, row);
+      if (classes) add_pull<T>(i, row);
       const float factor_in = problem.normalize ? inv_norm[i] : 1.0f;
       __m512 dot = _mm512_setzero_ps();
       for (int64_t d = 0; d < tiles_d; ++d) {
@@ -92,6 +94,24 @@ struct GradientRows {
       const __m512 x = load16<T>(input, d * 16, tail_mask(d * 16, views.d));
       float* at = row + d * kCTileElements;
       _mm512_store_ps(at, _mm512_fmadd_ps(weight, x, _mm512_load_ps(at)));
+    }
+  }
+
+  // The share of (W Z)_i that rows of the same class have.
+  template <Dtype T>
+  void add_pull(int64_t i, float* row) const {
+    const int64_t c = classes->of_row[i];
+    if (c < 0) return;
+    const Views& views = problem.views;
+    const __m512 factor = _mm512_set1_ps(problem.normalize ? inv_norm[i] : 1.0f);
+    const __m512 weight = _mm512_set1_ps(classes->weight[c]);
+    for (int64_t d = 0; d < tiles_d; ++d) {
+      const __mmask16 mask = tail_mask(d * 16, views.d);
+      const __m512 z = _mm512_mul_ps(factor, load16<T>(view_row(views, i), d * 16, mask));
+      const __m512 sum = _mm512_maskz_loadu_ps(mask, classes->sums + c * views.d + d * 16);
+      float* at = row + d * kCTileElements;
+      const __m512 others = _mm512_sub_ps(sum, z);
+      _mm512_store_ps(at, _mm512_fnmadd_ps(weight, others, _mm512_load_ps(at)));
     }
   }
 };

@@ -20,16 +20,17 @@ class PairOperand {
       : rows_(pad_rows(rows)),
         pairs_((d + 1) / 2),
         width_((d + kWide - 1) / kWide * kWide),
-        left_(forms != Forms::kRightOfScores),
+        naturals_(!on_both_sides(forms)),
+        left_(naturals_ && forms != Forms::kRightOfScores),
         right_(on_the_right(forms)),
-        values_(forms == Forms::kAll || forms == Forms::kLeftOfScoresAndValues) {}
+        values_(as_values(forms)) {}
 
   size_t bytes() const {
-    return Workspace::padded<float>(rows_ * width_) +
+    return naturals_ * Workspace::padded<float>(rows_ * width_) +
            (left_ + right_ + values_) * Workspace::padded<Pair>(form());
   }
   void place(Workspace& workspace) {
-    natural_ = workspace.take<float>(rows_ * width_);
+    if (naturals_) natural_ = workspace.take<float>(rows_ * width_);
     if (left_) in_pairs_ = workspace.take<Pair>(form());
     if (right_) transposed_ = workspace.take<Pair>(form());
     if (values_) panels_ = workspace.take<Pair>(form());
@@ -37,14 +38,18 @@ class PairOperand {
 
   int64_t padded_rows() const { return rows_; }
   int64_t width() const { return width_; }
-  float* row(int64_t i) const { return natural_ + i * width_; }
+  bool keeps_rows() const { return naturals_; }
+  float* row(int64_t i) const { return natural_ + i * width_; }  // where rows are kept
 
   // Makes the forms of rows [begin, end), multiples of kPanel, from row().
-  void pack(int64_t begin, int64_t end) const {
+  void pack(int64_t begin, int64_t end) const { pack(begin, end, row(begin)); }
+  // The same from rows that lie elsewhere.
+  void pack(int64_t begin, int64_t end, const float* rows) const {
     for (int64_t i = begin; i < end; i += 2) {
+      const float* const two = rows + (i - begin) * width_;
       for (int64_t k = 0; k < width_; k += kWide) {
-        for (int64_t r = i; r < i + 2; ++r) pack_neighbours(r, k);
-        if (values_) pack_values(i, k);
+        for (int64_t r = 0; r < 2; ++r) pack_neighbours(i + r, k, two + r * width_ + k);
+        if (values_) pack_values(i, k, two + k);
       }
     }
   }
@@ -55,9 +60,22 @@ class PairOperand {
     const int64_t half = width_ / 2;
     int64_t k = 0;
     do {
-      block_product<Pair>({in_pairs_ + i * half + k, half, 1},
-                          other.transposed_ + j * half + k * kWide, kWide * half, rows, columns,
-                          std::min(kDeep, pairs_ - k), s, lds, /*accumulate=*/k > 0);
+      const int64_t depth = std::min(kDeep, pairs_ - k);
+      const auto product = [&](Strided<Pair> left, int64_t c, int64_t high, int64_t wide,
+                               float* to) {
+        block_product<Pair>(left, other.transposed_ + (j + c) * half + k * kWide, kWide * half,
+                            high, wide, depth, to, lds, /*accumulate=*/k > 0);
+      };
+      if (left_) {
+        product({in_pairs_ + i * half + k, half, 1}, 0, rows, columns, s);
+      } else {
+        for (int64_t c = 0; c < columns; c += kWide) {
+          for (int64_t r = 0; r < rows; r += kWide) {
+            product({transposed_ + (i + r) * half + k * kWide, 1, kWide}, c, kWide, kWide,
+                    s + r * lds + c);
+          }
+        }
+      }
       k += kDeep;
     } while (k < pairs_);
   }
@@ -80,18 +98,20 @@ class PairOperand {
  private:
   int64_t form() const { return rows_ * width_ / 2; }
 
-  void pack_neighbours(int64_t i, int64_t k) const {
+  // What row i has from feature k on; `from` are these.
+  void pack_neighbours(int64_t i, int64_t k, const float* from) const {
     alignas(64) Pair scratch[kLanes<Pair>];
     Pair* const pairs = left_ ? in_pairs_ + (i * width_ + k) / 2 : scratch;
-    store(pairs, neighbours(load(row(i) + k), load(row(i) + k + kLanes<float>)));
+    store(pairs, neighbours(load(from), load(from + kLanes<float>)));
     if (!right_) return;
     Pair* column = transposed_ + i / kWide * kWide * (width_ / 2) + k / 2 * kWide + i % kWide;
     for (int n = 0; n < kLanes<Pair>; ++n) column[n * kWide] = pairs[n];
   }
-  void pack_values(int64_t i, int64_t k) const {
+  // The same of rows i and i + 1.
+  void pack_values(int64_t i, int64_t k, const float* from) const {
     Pair* target = panels_ + k * (rows_ / 2) + i / 2 * kWide;
     for (int64_t n = 0; n < kWide; n += kLanes<float>) {
-      store(target + n, lane_by_lane(load(row(i) + k + n), load(row(i + 1) + k + n)));
+      store(target + n, lane_by_lane(load(from + n), load(from + width_ + n)));
     }
   }
 
@@ -120,7 +140,7 @@ class PairOperand {
   }
 
   int64_t rows_, pairs_, width_;
-  bool left_, right_, values_;
+  bool naturals_, left_, right_, values_;
   float* natural_ = nullptr;
   Pair *in_pairs_ = nullptr, *transposed_ = nullptr, *panels_ = nullptr;
 };

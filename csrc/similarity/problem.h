@@ -51,6 +51,15 @@ struct RowGradient {
   Acc operator[](int64_t i) const { return factor * values[i * stride]; }
 };
 
+// What rows of a class do to each other's gradients: with c = of_row[i], and unless that is -1,
+// (W Z)_i loses weight[c] (sums[c] - z_i). Rows are summed as the softmax sees them.
+template <class Acc>
+struct ClassPull {
+  const int64_t* of_row;
+  const Acc* sums;  // [classes, D]
+  const Acc* weight;
+};
+
 // Acc is double for float64 views and float otherwise. `row_stat` [2, M] is what the backward needs
 // to know of each row's softmax; only the same problem's backward can read it. Without it, the
 // backward of rows alone makes do with their rounded `lse`.
@@ -70,6 +79,7 @@ struct SymmetricBackward {
   void* dz1;  // the views' dtype
   void* dz2;
   Acc* dscale;
+  const ClassPull<Acc>* classes = nullptr;
 };
 
 // Both at once, for a gradient of the rows that is known beforehand.
@@ -80,6 +90,7 @@ struct SymmetricForwardBackward {
   void* dz1;  // the views' dtype
   void* dz2;
   Acc* dscale;
+  const ClassPull<Acc>* classes = nullptr;
 };
 
 }  // namespace sslk

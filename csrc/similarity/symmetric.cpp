@@ -41,8 +41,8 @@ void symmetric_forward_backward(const Symmetric& problem,
   std::vector<Acc> row_stat(2 * problem.views.rows());
   std::vector<Acc> inv_norm(problem.normalize ? problem.views.rows() : 0);
   symmetric_forward<Acc>(problem, {out.rows, row_stat.data(), inv_norm.data()});
-  symmetric_backward<Acc>(
-      problem, {out.grad, row_stat.data(), nullptr, inv_norm.data(), out.dz1, out.dz2, out.dscale});
+  symmetric_backward<Acc>(problem, {out.grad, row_stat.data(), nullptr, inv_norm.data(), out.dz1,
+                                    out.dz2, out.dscale, out.classes});
 }
 
 template void symmetric_forward(const Symmetric&, const SymmetricForward<float>&);

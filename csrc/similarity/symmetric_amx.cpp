@@ -51,7 +51,7 @@ class SymmetricKernel {
         weigh(i, RowStat::read(shared_.problem, out, i), out.grad[i]);
       }
     });
-    *out.dscale = gradient(workspace, out.inv_norm, out.dz1, out.dz2);
+    *out.dscale = gradient(workspace, out, out.inv_norm);
     return true;
   }
 
@@ -71,7 +71,7 @@ class SymmetricKernel {
         weigh(i, stat, out.grad[i]);
       }
     });
-    *out.dscale = gradient(workspace, inv_norm, out.dz1, out.dz2);
+    *out.dscale = gradient(workspace, out, inv_norm);
     return true;
   }
 
@@ -147,15 +147,17 @@ class SymmetricKernel {
     shared_.slope[i] = float(grad * stat.slope(shared_.problem, total));
   }
 
-  // Fills dz1 and dz2; returns the gradient of the scale.
-  float gradient(Workspace& workspace, const float* inv_norm, void* dz1, void* dz2) {
+  // Fills out.dz1 and out.dz2; returns the gradient of the scale.
+  template <class Out>
+  float gradient(Workspace& workspace, const Out& out, const float* inv_norm) {
     std::fill(shared_.row_factor + shared_.m, shared_.row_factor + shared_.padded_rows(), 0.0f);
     std::vector<Scratch> scratch;
     for (int w = 0; w < thread_count(); ++w) {
       scratch.emplace_back(workspace, stripe_weights(), stripe_gradient());
     }
     const GradientRows rows{
-        shared_.problem, 2 * shared_.panels.depth, inv_norm, shared_.slope, dz1, dz2};
+        shared_.problem, 2 * shared_.panels.depth, inv_norm, shared_.slope, out.dz1, out.dz2,
+        out.classes};
     run_triangle(shared_.stripes,
                  [&](int64_t w) { return Gradient(shared_, scratch[size_t(w)], rows); });
     double sum = 0;

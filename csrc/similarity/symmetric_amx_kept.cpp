@@ -128,8 +128,8 @@ class Worker {
     constexpr int64_t step = Parts * kTileElements;  // from tile to tile of W
     const int64_t row_step = shared_.groups * step;  // from 16 rows of W to the next
     const int64_t tiles_d = shared_.width / 16;
-    const GradientRows gradient{shared_.problem, tiles_d,         inv_norm_,
-                                shared_.slope,   shared_.out.dz1, shared_.out.dz2};
+    const GradientRows gradient{shared_.problem, tiles_d,         inv_norm_,          shared_.slope,
+                                shared_.out.dz1, shared_.out.dz2, shared_.out.classes};
     KeptWeights<Parts> work;
     size_t strip = 0;  // whose weights are being made
     int64_t tile = 0;  // of them, the next

@@ -52,13 +52,14 @@ class SymmetricKernel {
   bool backward(const SymmetricBackward<T>& out) {
     if (problem_.normalize && c_ > kLargestExponent<T>) return false;
     const int64_t padded = z_.padded_rows();
+    const int64_t of_gradient = sums_in_place() ? 0 : padded * z_.width();
     Workspace workspace(z_.bytes() + 3 * Workspace::padded<T>(padded) +
-                        Workspace::padded<T>(padded * z_.width()) + block_bytes());
+                        Workspace::padded<T>(of_gradient) + block_bytes());
     z_.place(workspace);
     sums_ = workspace.take<T>(padded);
     positive_ = workspace.take<T>(padded);
     T* dots = workspace.take<T>(padded);
-    dz_ = workspace.take<T>(padded * z_.width());
+    dz_ = of_gradient ? workspace.take<T>(of_gradient) : static_cast<T*>(out.dz1);
     place_blocks(workspace);
     if (!in_range(load_views<T, false>(problem_, z_, const_cast<T*>(out.inv_norm)))) return false;
     std::fill(dz_, dz_ + padded * z_.width(), T(0));
@@ -73,12 +74,19 @@ class SymmetricKernel {
     });
     tournament_.run([&](int64_t worker, int64_t i, int64_t j) { add_dz(i, j, blocks_[worker]); });
     // Every score is counted from both its rows.
-    *out.dscale = T(0.5) * store_gradients(problem_, z_, dz_, out, dots);
+    *out.dscale = T(0.5) * store_gradients(problem_, z_.width(), dz_, out, dots);
     return true;
   }
 
  private:
   bool in_range(T largest_square) const { return c_ * largest_square <= kLargestExponent<T>; }
+
+  // Whether the gradient may be summed where it is wanted: its rows lie as those of z do.
+  bool sums_in_place() const {
+    const Views& views = problem_.views;
+    return !views.paired() && element_size(views.dtype) == sizeof(T) && m_ == z_.padded_rows() &&
+           views.d == z_.width();
+  }
 
   size_t block_bytes() const { return thread_count() * Workspace::padded<T>(kStripe * kStripe); }
   void place_blocks(Workspace& workspace) {
@@ -199,12 +207,13 @@ bool with_kernel(const Symmetric& problem, Forms forms, F&& f) {
 
 template <class T>
 bool symmetric_vector_forward(const Symmetric& problem, const SymmetricForward<T>& out) {
-  return with_kernel<T>(problem, Forms::kScores,
+  return with_kernel<T>(problem, Forms::kBothSidesOfScores,
                         [&](auto&& kernel) { return kernel.forward(out); });
 }
 template <class T>
 bool symmetric_vector_backward(const Symmetric& problem, const SymmetricBackward<T>& out) {
-  return with_kernel<T>(problem, Forms::kAll, [&](auto&& kernel) { return kernel.backward(out); });
+  return with_kernel<T>(problem, Forms::kBothSidesOfScoresAndValues,
+                        [&](auto&& kernel) { return kernel.backward(out); });
 }
 
 namespace {
@@ -267,7 +276,7 @@ class General {
     parallel_ranges(count, [&](int64_t begin, int64_t end) {
       for (int64_t e = begin; e < end; ++e) dq[e] = unscale * (dq[e] + dk[e]);
     });
-    *out.dscale = T(0.5) * store_gradients(problem_, z_, dq, out, dots);
+    *out.dscale = T(0.5) * store_gradients(problem_, z_.width(), dq, out, dots);
   }
 
  private:

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslkernels import backends, checks, distributed
+from sslkernels import checks, distributed
 from sslkernels.checks import accumulate_dtype
 from sslkernels.losses import joint
 from sslkernels.losses.rows import inverse, row_dots, unit_rows
+from sslkernels.losses.supcon_native import native_loss, serves
 from sslkernels.similarity import logsumexp, weighted_logsumexp
 
 
@@ -73,9 +74,10 @@ def supcon(
     if group is not None:
         return _joint_outside_graphs(z, labels, temperature, normalize, reduction, group, exchange)
     z = _checked(z, labels, temperature, reduction, exchange)
-    m = z.shape[0]
+    m, scale = z.shape[0], inverse(temperature, z)
+    if serves(z, scale, reduction):
+        return native_loss(z, labels, scale, normalize, reduction)
     z = unit_rows(z) if normalize else z
-    scale = inverse(temperature, z)
     others, total = _class_sums(z, labels)
     counted = others > 0
     # The row itself is in the sum of its class.
@@ -207,6 +209,3 @@ def _joint(
 
 # What the ranks tell each other is data of this call, and no part of a compiled graph.
 _joint_outside_graphs: Any = torch.compiler.disable(_joint)
-
-
-backends.compose("supcon", "weighted_logsumexp")

@@ -69,4 +69,13 @@ class TestSupCon(OpContract):
         }
 
     def operators(self, namespace):
-        return []  # composed of the engine's operators
+        if namespace is not torch.ops.sslkernels:
+            return []  # composed of the engine's operators
+        samples = []
+        for dtype in (torch.float32, torch.float64, torch.bfloat16):
+            tensors = self.make(dtype, {})
+            scale = 1 / tensors["temperature"]
+            for settings in ((True, "mean", 0), (False, "sum", 1)):
+                args = (tensors["z"], LABELS, scale, *settings)
+                samples.append((namespace.supcon_forward_backward.default, args))
+        return samples
