@@ -1,7 +1,7 @@
 """Builds and runs the C++ kernels under sanitizers; run_sanitized.sh puts the steps together.
 
-Tile loads of the AMX unit are not instrumented; the memory that they read is guarded all the same
-where the packing code writes it.
+Where the processor has no AMX, its kernels run on the emulated tile unit. Its loads are seen, those
+of a real one are not: the memory that these read is guarded where the packing code writes it.
 """
 
 from __future__ import annotations
@@ -22,13 +22,18 @@ from sslkernels.augment.policy import AugmentPolicy
 from sslkernels.augment.reference import Settings
 from sslkernels.augment.reference import augment as augment_reference
 from sslkernels.losses.nt_xent import reference as nt_xent_reference
+from sslkernels.losses.supcon import reference as supcon_reference
 from sslkernels.masking.op import span_thresholds
 from sslkernels.masking.reference import mask_tokens as mask_tokens_reference
 from sslkernels.native import flags
-from sslkernels.native.isa import allow_amx, cpu_features
+from sslkernels.native.isa import cpu_features
 from sslkernels.similarity.reference import logsumexp as logsumexp_reference
+from tests.emulation.amx import unit
 
-SANITIZE = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
+SANITIZE = (
+    *("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"),
+    "-Wno-maybe-uninitialized",  # GCC's own header of AVX-512, without optimization
+)
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 # Around the tile (32), the stripes (64, 128, 256) and odd everywhere.
 VIEWS = ((1, 1), (2, 3), (16, 32), (33, 17), (65, 130), (300, 48))
@@ -47,10 +52,10 @@ MATRICES = ((1, 1, 1), (3, 5, 2), (64, 128, 32), (65, 129, 33), (130, 300, 16), 
 
 
 def isas() -> list[str]:
-    """The instruction sets that this CPU runs."""
+    """The instruction sets that this CPU runs. AMX can be asked for where it is emulated."""
     features = cpu_features() or frozenset()
     names = [name for name, each in flags.ISAS.items() if each.cpu_features <= features]
-    return [name for name in names if name != "AMX" or allow_amx()]
+    return [name for name in names if name != "AMX" or unit.is_real()]
 
 
 def build(name: str, library: Path, compiler: str) -> None:
@@ -62,6 +67,7 @@ def build(name: str, library: Path, compiler: str) -> None:
         for index, source in enumerate(flags.sources(root)):
             objects.append(f"{scratch}/{index}.o")
             options = [*flags.compile_flags(name), *SANITIZE, f"-I{root}"]
+            options += unit.compiler_options() if name == "AMX" else []
             torch_headers = ["-isystem", str(torch_root / "include")]
             files = ["-c", str(source), "-o", objects[-1]]
             commands.append([compiler, *options, *torch_headers, *files])
@@ -175,6 +181,20 @@ def check_pairs(m: int, n: int, d: int, dtype: torch.dtype) -> None:
         torch.testing.assert_close(ops.sigmoid_loss_forward_backward(*options)[0], alone)
 
 
+def check_supcon(m: int, d: int, dtype: torch.dtype) -> None:
+    """Together with the gradients, with one class, several, and rows alone in theirs."""
+    z, scale = torch.randn(m, d).to(dtype), torch.tensor(2.0)
+    precisions = (0, 1, 2) if dtype is torch.float32 else (0,)
+    for classes, normalize, precision in itertools.product(
+        (1, 5, 2**40), (True, False), precisions
+    ):
+        labels = torch.randint(classes, (m,))
+        call = (z, labels, scale, normalize, "mean", precision)
+        loss, *_ = torch.ops.sslkernels.supcon_forward_backward(*call)
+        want = supcon_reference(z.double(), labels, 0.5, normalize=normalize)
+        torch.testing.assert_close(loss.double(), want, rtol=0.05, atol=0.05 * d)
+
+
 def check_unit_rows(m: int, d: int, dtype: torch.dtype) -> None:
     """Rows over their norms, and back."""
     ops = torch.ops.sslkernels
@@ -257,7 +277,7 @@ def run(library: Path) -> None:
     """Every operator on every dtype at the sizes above."""
     torch.set_num_threads(2)
     torch.manual_seed(0)
-    allow_amx()
+    unit.is_real()  # which asks for its registers
     torch.ops.load_library(str(library))
     calls = 0
     for (n, d), dtype, temperature in itertools.product(VIEWS, DTYPES, (0.5, 0.01)):
@@ -268,7 +288,8 @@ def run(library: Path) -> None:
         check_logit_terms(m, n, d, dtype)
         check_pairs(m, n, d, dtype)
         check_unit_rows(m, d, dtype)
-        calls += 4
+        check_supcon(m, d, dtype)
+        calls += 5
     for (batch, length), dtype in itertools.product(SEQUENCES, (torch.int64, torch.int32)):
         check_mask_tokens(batch, length, dtype)
         calls += 1
