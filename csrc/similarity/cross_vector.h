@@ -15,6 +15,8 @@ struct VectorKernel {
   static constexpr int64_t kForwardColumns = 128, kBackwardColumns = 128;
   static constexpr int64_t kGroup = kGroupRows<T>;
   static constexpr int64_t kUnitRows = 64;
+  // Up to so many features a panel of keys stays in the first-level cache and serves all its rows.
+  static constexpr int64_t kNarrow = 256;
   static_assert(kGroup == kPanel<T> && kUnitRows % kGroup == 0);
 
   struct Session {};
@@ -36,8 +38,7 @@ struct VectorKernel {
     Rows(const Logits& problem, const KeptRows& kept, Purpose purpose)
         : p_(problem),
           kept_(kept),
-          q_(kept.count(), problem.d,
-             purpose == Purpose::kBothGradients ? Forms::kAll : Forms::kRightOfScores),
+          q_(kept.count(), problem.d, Sides::kRight, purpose == Purpose::kBothGradients),
           backward_(purpose != Purpose::kLogits) {}
 
     size_t bytes() const {
@@ -49,23 +50,25 @@ struct VectorKernel {
       if (backward_) dq_ = workspace.take<T>(q_.padded_rows() * q_.width());
     }
     void pack(int64_t g) const {
-      for (int64_t r = g * kGroup; r < (g + 1) * kGroup; ++r) {
-        std::fill_n(q_.row(r), q_.width(), T(0));
-        if (r < kept_.count()) load_row(p_.dtype, input(r), p_.d, q_.row(r));
+      std::vector<T> rows(kGroup * q_.width());
+      for (int64_t r = 0; r < std::min(kGroup, kept_.count() - g * kGroup); ++r) {
+        load_row(p_.dtype, input(g * kGroup + r), p_.d, rows.data() + r * q_.width());
       }
-      q_.pack(g * kGroup, (g + 1) * kGroup);
+      q_.pack(g * kGroup, kGroup, rows.data());
     }
     int64_t units(int64_t groups) const { return (groups * kGroup + kUnitRows - 1) / kUnitRows; }
     // Writes the gradient of a group's rows; returns the sum of their <q_i, (G K)_i>.
     double finish(int64_t g, const LogitGradients<T>& out) const {
       const T factor = T(out.row_factor(p_));
       double dots = 0;
+      std::vector<T> q(q_.width());
       for (int64_t r = g * kGroup; r < std::min((g + 1) * kGroup, kept_.count()); ++r) {
         T* row = dq(r);
+        load_row(p_.dtype, input(r), p_.d, q.data());
         Vec<T> dot{};
         for (int64_t k = 0; k < q_.width(); k += kLanes<T>) {
           const Vec<T> x = load(row + k);
-          dot += load(q_.row(r) + k) * x;
+          dot += load(&q[k]) * x;
           store(row + k, x * factor);
         }
         dots += sum(dot);
@@ -94,29 +97,34 @@ struct VectorKernel {
    public:
     Columns(const Logits& problem, Purpose purpose)
         : p_(&problem),
-          k_(kBackwardColumns, problem.d,
-             purpose == Purpose::kLogits ? Forms::kLeftOfScores : Forms::kLeftOfScoresAndValues),
+          k_(kBackwardColumns, problem.d, problem.d <= kNarrow ? Sides::kBoth : Sides::kLeft,
+             purpose != Purpose::kLogits),
           stride_(purpose == Purpose::kLogits ? kGroup : std::min(kBandRows, pad_rows(problem.m))),
           backward_(purpose != Purpose::kLogits) {}
 
     size_t bytes() const {
-      return k_.bytes() + Workspace::padded<T>(kBackwardColumns * stride_) +
+      return k_.bytes() + Workspace::padded<T>(kRowPadding * k_.width()) +
+             Workspace::padded<T>(kBackwardColumns * stride_) +
              (backward_ ? Workspace::padded<T>(kBackwardColumns * k_.width()) : size_t(0));
     }
     void place(Workspace& workspace) {
       k_.place(workspace);
+      rows_ = workspace.take<T>(kRowPadding * k_.width());
       logits_ = workspace.take<T>(kBackwardColumns * stride_);
       if (backward_) dk_ = workspace.take<T>(kBackwardColumns * k_.width());
     }
     void load(int64_t first, int64_t count) {
       count_ = pad_rows(count);
-      for (int64_t c = 0; c < count_; ++c) {
-        std::fill_n(k_.row(c), k_.width(), T(0));
-        if (c >= count) continue;
-        const int64_t at = (first + c) * p_->d * element_size(p_->dtype);
-        load_row(p_->dtype, static_cast<const char*>(p_->k) + at, p_->d, k_.row(c));
+      for (int64_t begin = 0; begin < count_; begin += kRowPadding) {
+        for (int64_t r = 0; r < kRowPadding; ++r) {
+          T* row = rows_ + r * k_.width();
+          std::fill_n(row, k_.width(), T(0));
+          if (begin + r >= count) continue;
+          const int64_t at = (first + begin + r) * p_->d * element_size(p_->dtype);
+          load_row(p_->dtype, static_cast<const char*>(p_->k) + at, p_->d, row);
+        }
+        k_.pack(begin, kRowPadding, rows_);
       }
-      k_.pack(0, count_);
     }
 
     template <class Sink, class Ready>
@@ -164,6 +172,7 @@ struct VectorKernel {
     int64_t stride_;
     bool backward_;
     int64_t count_ = 0;  // columns of the chunk, padded to blocks
+    T* rows_ = nullptr;  // on their way in
     T* logits_ = nullptr;
     T* dk_ = nullptr;
   };

@@ -20,11 +20,11 @@ constexpr int64_t kStripe = 128;  // rows of one stripe: a block of scores stays
 template <class T, class Matrix>
 class SymmetricKernel {
  public:
-  SymmetricKernel(const Symmetric& problem, Forms forms)
+  SymmetricKernel(const Symmetric& problem, bool values)
       : problem_(problem),
         m_(problem.views.rows()),
         c_(T(problem.scale * kLog2E)),
-        z_(m_, problem.views.d, forms),
+        z_(m_, problem.views.d, Sides::kBoth, values),
         tournament_((z_.padded_rows() + kStripe - 1) / kStripe) {}
 
   bool forward(const SymmetricForward<T>& out) {
@@ -192,31 +192,51 @@ class SymmetricKernel {
 
 // Calls f with the kernel that multiplies as the problem's precision asks for.
 template <class T, class F>
-bool with_kernel(const Symmetric& problem, Forms forms, F&& f) {
+bool with_kernel(const Symmetric& problem, bool values, F&& f) {
 #ifdef __AVX512BF16__
   if constexpr (std::is_same_v<T, float>) {
     if (in_bfloat16(problem.views.dtype, problem.precision)) {
-      return f(SymmetricKernel<float, PairOperand>(problem, forms));
+      return f(SymmetricKernel<float, PairOperand>(problem, values));
     }
   }
 #endif
-  return f(SymmetricKernel<T, Operand<T>>(problem, forms));
+  return f(SymmetricKernel<T, Operand<T>>(problem, values));
 }
 
 }  // namespace
 
 template <class T>
 bool symmetric_vector_forward(const Symmetric& problem, const SymmetricForward<T>& out) {
-  return with_kernel<T>(problem, Forms::kBothSidesOfScores,
+  return with_kernel<T>(problem, /*values=*/false,
                         [&](auto&& kernel) { return kernel.forward(out); });
 }
 template <class T>
 bool symmetric_vector_backward(const Symmetric& problem, const SymmetricBackward<T>& out) {
-  return with_kernel<T>(problem, Forms::kBothSidesOfScoresAndValues,
+  return with_kernel<T>(problem, /*values=*/true,
                         [&](auto&& kernel) { return kernel.backward(out); });
 }
 
 namespace {
+
+// Rows as they are.
+template <class T>
+class PlainRows {
+ public:
+  PlainRows(int64_t rows, int64_t width) : rows_(pad_rows(rows)), width_(width) {}
+
+  size_t bytes() const { return Workspace::padded<T>(rows_ * width_); }
+  void place(Workspace& workspace) { data_ = workspace.take<T>(rows_ * width_); }
+  int64_t padded_rows() const { return rows_; }
+  int64_t width() const { return width_; }
+  T* row(int64_t i) const { return data_ + i * width_; }
+  void pack(int64_t begin, int64_t count, const T* rows) const {
+    std::copy_n(rows, count * width_, row(begin));
+  }
+
+ private:
+  int64_t rows_, width_;
+  T* data_ = nullptr;
+};
 
 // z, its weights and the exclusions of the problem, as a softmax of z against z.
 template <class T>
@@ -225,7 +245,7 @@ class General {
   explicit General(const Symmetric& problem)
       : problem_(problem),
         m_(problem.views.rows()),
-        z_(m_, problem.views.d, Forms::kLeftOfScores),
+        z_(m_, (problem.views.d + kLanes<T> - 1) / kLanes<T> * kLanes<T>),
         partner_(m_) {
     for (int64_t i = 0; i < m_; ++i) partner_[i] = std::max<int64_t>(0, problem.views.partner(i));
   }
@@ -300,7 +320,7 @@ class General {
 
   const Symmetric& problem_;
   const int64_t m_;
-  Operand<T> z_;
+  PlainRows<T> z_;
   std::vector<int64_t> partner_;  // the row itself where there is no pair: its gradient is zero
   const int64_t offsets_[2] = {0, problem_.views.n};
 };

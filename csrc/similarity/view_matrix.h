@@ -39,16 +39,15 @@ template <class T, bool Forward, class Matrix>
 T load_views(const Symmetric& problem, const Matrix& z, T* inv_norm) {
   std::atomic<T> largest{problem.normalize ? T(1) : T(0)};
   parallel_ranges(z.padded_rows() / kRowPadding, [&](int64_t begin, int64_t end) {
-    std::vector<T> scratch(z.keeps_rows() ? 0 : kRowPadding * z.width());
+    std::vector<T> rows(kRowPadding * z.width());
     T here = 0;
     for (int64_t first = begin * kRowPadding; first < end * kRowPadding; first += kRowPadding) {
-      T* const rows = z.keeps_rows() ? z.row(first) : scratch.data();
       for (int64_t r = 0; r < kRowPadding; ++r) {
-        T* const row = rows + r * z.width();
+        T* const row = rows.data() + r * z.width();
         const T square = load_view<T, Forward>(problem, first + r, z.width(), inv_norm, row);
         if (!problem.normalize && square > here) here = square;
       }
-      z.pack(first, first + kRowPadding, rows);
+      z.pack(first, kRowPadding, rows.data());
     }
     T seen = largest.load();
     while (seen < here && !largest.compare_exchange_weak(seen, here)) {
