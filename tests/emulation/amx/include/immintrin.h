@@ -10,6 +10,7 @@
 
 #ifdef SSLK_ISA_AMX
 
+#include <atomic>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -23,6 +24,7 @@ struct alignas(64) Tile {
   __m512i row[kRows];
 };
 inline thread_local Tile tiles[8];
+inline std::atomic<int64_t> products[2];  // of bfloat16, of bytes
 inline thread_local bool configured = false;
 
 inline void refuse_unless(bool allowed, const char* why) {
@@ -72,6 +74,7 @@ inline __m512i broadcast(const Tile& a, int row, int k) {
 
 // Even and odd products are summed apart, each fused; subnormal numbers are zeros.
 inline void multiply_bf16(int to, int a, int b) {
+  products[0].fetch_add(1, std::memory_order_relaxed);
   const unsigned mode = _mm_getcsr();
   _mm_setcsr(mode | 0x8040);
   const auto even = [](__m512i x) { return _mm512_castsi512_ps(_mm512_slli_epi32(x, 16)); };
@@ -95,6 +98,7 @@ inline void multiply_bf16(int to, int a, int b) {
 
 // Signed bytes, summed in int32 without saturation.
 inline void multiply_int8(int to, int a, int b) {
+  products[1].fetch_add(1, std::memory_order_relaxed);
   const auto even = [](__m512i x) { return _mm512_srai_epi16(_mm512_slli_epi16(x, 8), 8); };
   const auto odd = [](__m512i x) { return _mm512_srai_epi16(x, 8); };
   const Tile &left = tile(a), &right = tile(b);
@@ -110,6 +114,12 @@ inline void multiply_int8(int to, int a, int b) {
 }
 
 }  // namespace emulated_amx
+
+// Tile products since the last call, of bfloat16 (0) or of bytes (1).
+extern "C" __attribute__((visibility("default"), used)) inline int64_t emulated_amx_products(
+    int kind) {
+  return emulated_amx::products[kind].exchange(0);
+}
 
 #undef _tile_loadconfig
 #undef _tile_release
