@@ -1,20 +1,18 @@
 #include "classes.h"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <numeric>
 
 #include "../parallel.h"
-#include "../rows.h"
-#include "row_stat.h"
+#include "view_matrix.h"
 
 namespace sslk {
 
 template <class Acc>
-Classes<Acc>::Classes(const Views& views, bool normalize, const int64_t* labels)
-    : d_(views.d), of_row_(views.rows(), -1) {
-  const int64_t m = views.rows();
+Classes<Acc>::Classes(const Symmetric& problem, const int64_t* labels)
+    : d_(problem.views.d), of_row_(problem.views.rows(), -1) {
+  const int64_t m = problem.views.rows(),
+                width = (d_ + kLanes<Acc> - 1) / kLanes<Acc> * kLanes<Acc>;
   std::vector<int64_t> ordered(m);  // rows, class by class
   std::iota(ordered.begin(), ordered.end(), 0);
   std::sort(ordered.begin(), ordered.end(), [&](int64_t i, int64_t j) {
@@ -32,22 +30,19 @@ Classes<Acc>::Classes(const Views& views, bool normalize, const int64_t* labels)
   products_.resize(classes());
   sums_.resize(classes() * d_);
   weight_.resize(classes());
+  std::vector<Acc> inv_norm(problem.normalize ? m : 0);
   parallel_ranges(classes(), [&](int64_t begin, int64_t end) {
-    std::vector<Acc> row(d_);
+    std::vector<Acc> row(width);
     std::vector<double> sum(d_);
     for (int64_t c = begin; c < end; ++c) {
       std::fill(sum.begin(), sum.end(), 0.0);
       double squares = 0;
       for (int64_t at = first[c]; at < first[c] + size_[c]; ++at) {
-        load_row(views.dtype, view_row(views, ordered[at]), d_, row.data());
-        double square = 0;
-        for (Acc x : row) square += double(x) * x;
-        double factor = 1;
-        // The square overflows where that of the softmax does.
-        if (normalize) factor = 1 / std::max(std::sqrt(double(Acc(square))), kNormEpsilon);
-        if (!all_finite(row.data(), d_)) factor = std::numeric_limits<double>::quiet_NaN();
-        for (int64_t k = 0; k < d_; ++k) sum[k] += factor * row[k];
-        squares += factor * factor * square;
+        load_view<Acc, true>(problem, ordered[at], width, inv_norm.data(), row.data());
+        for (int64_t k = 0; k < d_; ++k) {
+          sum[k] += row[k];
+          squares += double(row[k]) * row[k];
+        }
       }
       products_[c] = -squares;
       for (int64_t k = 0; k < d_; ++k) {

@@ -11,8 +11,8 @@ namespace sslk {
 template <class Acc>
 class Classes {
  public:
-  // Of the rows, normalised first where asked for; rows of one label are one class.
-  Classes(const Views& views, bool normalize, const int64_t* labels);
+  // Of the rows that the softmax sees; those of one label are one class.
+  Classes(const Symmetric& problem, const int64_t* labels);
 
   // Rows that are not alone in their class.
   int64_t members() const { return members_; }

@@ -1,4 +1,5 @@
 // SupCon as torch calls it.
+#include <algorithm>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -37,7 +38,7 @@ std::tuple<Tensor, Tensor, Tensor> supcon_forward_backward(const Tensor& z, cons
   Tensor dscale = torch::stable::new_empty(z, {}, accumulator);
   with_accumulator(views.dtype, [&](auto zero) {
     using Acc = decltype(zero);
-    Classes<Acc> classes(views, normalize, const_data<int64_t>(labels));
+    Classes<Acc> classes(problem, const_data<int64_t>(labels));
     const double share = reduction == "mean" ? 1.0 / double(std::max<int64_t>(1, classes.members()))
                                              : 1.0;  // of the loss that a row has
     std::vector<Acc> lse(m), weight(m);
